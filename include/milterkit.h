@@ -1,0 +1,454 @@
+/* milterkit.h: the C API of the Milterkit engine: filter, session, server.
+ * The only header a program on the engine needs; libmilter's own API is another one.
+ *
+ * A *filter* says what to do at each step of a message. A *session* is the protocol of one MTA
+ * connection, without any I/O. A *server* owns sockets and threads and runs sessions.
+ * "Sheet" in the comments is docs/protocol.md. All text is bytes; nothing assumes a charset. */
+#ifndef MILTERKIT_H
+#define MILTERKIT_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define MKIT_API __attribute__((visibility("default")))
+#else
+#define MKIT_API
+#endif
+
+/* ------------------------------------------------------------------------------- errors */
+
+/* Every function that can fail returns 0 or one of these. */
+enum mkit_error {
+    MKIT_OK = 0,
+    MKIT_ENOMEM = -1,    /* no memory */
+    MKIT_EINVAL = -2,    /* an argument is not valid */
+    MKIT_ESTEP = -3,     /* not allowed at this step of the session */
+    MKIT_EACTION = -4,   /* the action was not negotiated with the MTA */
+    MKIT_ETEXT = -5,     /* a text that the MTA would refuse or misread */
+    MKIT_ETOOBIG = -6,   /* larger than a packet can be */
+    MKIT_EPROTOCOL = -7, /* the MTA broke the protocol */
+    MKIT_ELIMIT = -8,    /* the MTA passed a limit of the filter */
+    MKIT_ECLOSED = -9,   /* the MTA has closed the connection */
+    MKIT_ETIMEOUT = -10, /* the MTA did not read or write in time */
+    MKIT_ESPEC = -11,    /* not a socket specification */
+    MKIT_ESOCKET = -12,  /* the operating system refused a socket operation; see errno */
+    MKIT_EBUSY = -13,    /* already running, or still in use */
+    MKIT_ETHREAD = -14   /* no thread could be started */
+};
+
+/* Returns the name ("MKIT_EINVAL") or a short text of an error code. Never NULL; static. */
+MKIT_API const char *mkit_error_name(int error);
+MKIT_API const char *mkit_error_text(int error);
+
+/* The engine's version, "major.minor.patch". Static. */
+MKIT_API const char *mkit_version(void);
+
+/* ----------------------------------------------------------------- constants of the field */
+
+/* Actions: what a filter may do to a message (sheet 2.2). */
+enum mkit_action {
+    MKIT_ADDHDRS = 0x001,
+    MKIT_CHGBODY = 0x002,
+    MKIT_ADDRCPT = 0x004,
+    MKIT_DELRCPT = 0x008,
+    MKIT_CHGHDRS = 0x010,
+    MKIT_QUARANTINE = 0x020,
+    MKIT_CHGFROM = 0x040,
+    MKIT_ADDRCPT_PAR = 0x080,
+    MKIT_SETSYMLIST = 0x100,
+    MKIT_V1_ACTIONS = 0x00f,
+    MKIT_V2_ACTIONS = 0x03f,
+    MKIT_ALL_ACTIONS = 0x1ff
+};
+
+/* Protocol options (sheet 2.3): NO* the MTA does not send the step, NR_* it awaits no reply. */
+enum mkit_protocol {
+    MKIT_NOCONNECT = 0x00000001,
+    MKIT_NOHELO = 0x00000002,
+    MKIT_NOMAIL = 0x00000004,
+    MKIT_NORCPT = 0x00000008,
+    MKIT_NOBODY = 0x00000010,
+    MKIT_NOHDRS = 0x00000020,
+    MKIT_NOEOH = 0x00000040,
+    MKIT_NR_HDR = 0x00000080,
+    MKIT_NOUNKNOWN = 0x00000100,
+    MKIT_NODATA = 0x00000200,
+    MKIT_SKIPPING = 0x00000400, /* the filter may answer SKIP */
+    MKIT_RCPT_REJ = 0x00000800, /* the MTA also sends recipients that it rejected */
+    MKIT_NR_CONN = 0x00001000,
+    MKIT_NR_HELO = 0x00002000,
+    MKIT_NR_MAIL = 0x00004000,
+    MKIT_NR_RCPT = 0x00008000,
+    MKIT_NR_DATA = 0x00010000,
+    MKIT_NR_UNKN = 0x00020000,
+    MKIT_NR_EOH = 0x00040000,
+    MKIT_NR_BODY = 0x00080000,
+    MKIT_HDR_LEADSPC = 0x00100000, /* header values keep their leading space */
+    MKIT_NR_BITS = 0x000ff080,     /* all NR_* together */
+    MKIT_V1_PROTOCOL = 0x3f,
+    MKIT_ALL_PROTOCOL = 0x1fffff
+};
+
+/* The steps of a session, each with its callback. */
+enum mkit_step {
+    MKIT_CONNECT,
+    MKIT_HELO,
+    MKIT_MAIL,
+    MKIT_RCPT,
+    MKIT_DATA,
+    MKIT_HEADER,
+    MKIT_EOH,
+    MKIT_BODY,
+    MKIT_EOM,
+    MKIT_UNKNOWN,
+    MKIT_ABORT,
+    MKIT_CLOSE,
+    MKIT_NEGOTIATE,
+    MKIT_STEPS /* how many there are */
+};
+
+/* What a callback returns (sheet 3.2); the numbers are libmilter's. */
+enum mkit_verdict {
+    MKIT_CONTINUE = 0,
+    MKIT_REJECT = 1,
+    MKIT_DISCARD = 2,
+    MKIT_ACCEPT = 3,
+    MKIT_TEMPFAIL = 4,
+    MKIT_NOREPLY = 7,
+    MKIT_SKIP = 8,
+    MKIT_ALL_OPTS = 10 /* negotiate only: everything that the MTA offers */
+};
+
+/* Names for logs: of a step ("envfrom"), of a verdict ("TEMPFAIL"). NULL if there is none. */
+MKIT_API const char *mkit_step_name(enum mkit_step step);
+MKIT_API const char *mkit_verdict_name(int verdict);
+
+/* Stages of macro lists (sheet 2.6). */
+enum mkit_stage {
+    MKIT_STAGE_CONNECT,
+    MKIT_STAGE_HELO,
+    MKIT_STAGE_MAIL,
+    MKIT_STAGE_RCPT,
+    MKIT_STAGE_DATA,
+    MKIT_STAGE_EOM,
+    MKIT_STAGE_EOH,
+    MKIT_STAGES
+};
+
+/* Log levels; the numbers are syslog's. */
+enum mkit_level { MKIT_LOG_ERROR = 3, MKIT_LOG_WARNING = 4, MKIT_LOG_INFO = 6, MKIT_LOG_DEBUG = 7 };
+
+/* --------------------------------------------------------------------------------- events */
+
+/* Bytes in the session's input: not a copy. Texts that were strings on the wire have a NUL at
+ * at[len], so they can be used as C strings. Valid until the next call of mkit_session_next. */
+struct mkit_text {
+    const char *at;
+    size_t len;
+};
+
+/* What the MTA offered, and what the filter asks for (sheet 2.4, 2.5). In a negotiate callback
+ * `actions` and `protocol` may be changed; they count if it returns MKIT_CONTINUE. */
+struct mkit_options {
+    uint32_t version;          /* of the MTA, as sent */
+    uint32_t offered_actions;  /* of the MTA */
+    uint32_t offered_protocol; /* of the MTA, and all NR_* bits: those it lacks are emulated */
+    uint32_t actions;          /* in: all offered. out: asked for */
+    uint32_t protocol; /* in: NO* of missing callbacks, SKIPPING if offered. out: asked for */
+};
+
+/* One step of the session, as a callback gets it. Which member counts depends on `step`; steps
+ * not named below have none. */
+struct mkit_event {
+    enum mkit_step step;
+    union {
+        struct {
+            struct mkit_text host; /* as the MTA named the client; may be empty */
+            union {                /* family AF_UNSPEC: the MTA does not know the address */
+                struct sockaddr sa;
+                struct sockaddr_in in;
+                struct sockaddr_in6 in6;
+                struct sockaddr_un un;
+            } address;
+        } connect;             /* CONNECT */
+        struct mkit_text text; /* HELO: the name; UNKNOWN: the SMTP line */
+        struct {
+            struct mkit_text all; /* MAIL, RCPT: NUL-terminated strings, the address first */
+            size_t count;         /* how many; at least one */
+        } args;
+        struct {
+            struct mkit_text name;    /* never empty */
+            struct mkit_text value;   /* lines of a folded value are joined by LF */
+        } header;                     /* HEADER */
+        struct mkit_text body;        /* BODY: not terminated */
+        struct mkit_options *options; /* NEGOTIATE */
+    } of;
+};
+
+/* Steps through strings that follow each other. `rest` is advanced past the one returned.
+ * Returns the next string, or NULL when there is none. */
+MKIT_API const char *mkit_next_string(struct mkit_text *rest);
+
+/* --------------------------------------------------------------------------------- filter */
+
+struct mkit_session;
+
+/* A callback: returns an enum mkit_verdict, or a negative mkit_error when the filter failed; the
+ * step is then answered by the filter's `on_failure`. What ABORT and CLOSE return is ignored.
+ * A session's callbacks never overlap; they may come from different threads. */
+typedef int mkit_callback(struct mkit_session *session, const struct mkit_event *event);
+
+/* How strictly what the filter sends is checked (docs/differences.md). */
+enum mkit_degree {
+    MKIT_STRICT,    /* nothing that an MTA would refuse or misread goes out */
+    MKIT_COMPATIBLE /* libmilter's own checks and bytes */
+};
+
+/* Bounds for what a peer may make the engine hold. 0 stands for the default. */
+struct mkit_limits {
+    size_t packet;       /* bytes of data in one packet; default 1 MiB, COMPATIBLE 65535 */
+    size_t macros;       /* bytes of one macro packet; default 64 KiB */
+    size_t recipients;   /* of one message; default 65536 */
+    size_t header_bytes; /* of all headers of one message; default 16 MiB */
+    size_t output;       /* bytes that may wait for the MTA before a call writes; default 256 KiB */
+};
+
+/* How a step is answered whose callback failed. */
+enum mkit_on_failure {
+    MKIT_FAIL_TEMPFAIL, /* the default: the MTA tries again later */
+    MKIT_FAIL_REJECT,
+    MKIT_FAIL_ACCEPT,
+    MKIT_FAIL_CONTINUE
+};
+
+/* What a filter is: data for the engine, which never changes it. It must outlive its sessions. */
+struct mkit_filter {
+    const char *name; /* for logs; NULL: "milter" */
+    void *data;       /* handed to the hooks below; see also mkit_filter_data */
+    uint32_t actions; /* asked for when there is no negotiate callback; 0 asks for none */
+    enum mkit_degree degree;
+    enum mkit_on_failure on_failure;
+    struct mkit_limits limits;
+    mkit_callback *on[MKIT_STEPS]; /* NULL: the step is not asked for (its NO* bit) */
+
+    /* Hooks, each may be NULL. A worker thread calls thread_start first and thread_end last, and
+     * brackets a run of callbacks of any number of sessions by enter_batch and leave_batch. */
+    void (*thread_start)(void *data);
+    void (*thread_end)(void *data);
+    void (*enter_batch)(void *data);
+    void (*leave_batch)(void *data);
+    /* A line for the log, without line end. `session` is NULL if none is concerned. Called from
+     * any thread, inside or outside a batch. */
+    void (*log)(void *data, int level, const struct mkit_session *session, const char *line);
+};
+
+/* -------------------------------------------------------------------------------- session */
+
+/* What mkit_session_next returns besides an error. */
+enum mkit_progress { MKIT_NEED_INPUT = 0, MKIT_EVENT = 1, MKIT_CLOSED = 2 };
+
+/* Makes the session of one connection. Returns NULL without memory. `filter` is borrowed. */
+MKIT_API struct mkit_session *mkit_session_new(const struct mkit_filter *filter);
+
+/* Frees a session; NULL is fine. Sends no events: end it by mkit_session_eof first. */
+MKIT_API void mkit_session_free(struct mkit_session *session);
+
+/* Hands over bytes from the MTA. They are borrowed until mkit_session_next returns something
+ * else than MKIT_EVENT; only an incomplete packet at the end is then copied. All earlier bytes
+ * must have been used up. Returns 0, MKIT_EBUSY if they were not, or the session's error. */
+MKIT_API int mkit_session_feed(struct mkit_session *session, const void *data, size_t len);
+
+/* Copies input that is still borrowed into the session, so that the caller may reuse its memory.
+ * Returns 0, MKIT_EBUSY if an event waits for its answer, or MKIT_ENOMEM; then nothing changed. */
+MKIT_API int mkit_session_keep_input(struct mkit_session *session);
+
+/* Tells the session that no more bytes will come: what was fed is still served, then abort (if
+ * inside a message) and close follow. */
+MKIT_API void mkit_session_eof(struct mkit_session *session);
+
+/* Ends the session now, whatever input is left: abort (if inside a message) and close follow. */
+MKIT_API void mkit_session_end(struct mkit_session *session);
+
+/* Gets the next event. Returns MKIT_EVENT (answer it by mkit_session_answer; until then every
+ * call returns MKIT_EBUSY), MKIT_NEED_INPUT, MKIT_CLOSED after a regular end, or the error that
+ * ended the session. Abort and close events come before the end is told. */
+MKIT_API int mkit_session_next(struct mkit_session *session, struct mkit_event *event);
+
+/* Answers the event with a verdict or a negative error (see mkit_callback). Returns 0;
+ * MKIT_ESTEP if there is no event; MKIT_EINVAL for a verdict that the step does not know: then
+ * the filter's on_failure was used. */
+MKIT_API int mkit_session_answer(struct mkit_session *session, int verdict);
+
+/* Gives the bytes that wait for the MTA: *data is valid until the next call on the session.
+ * Returns how many. mkit_session_sent drops the first `len` of them. */
+MKIT_API size_t mkit_session_output(const struct mkit_session *session, const uint8_t **data);
+MKIT_API void mkit_session_sent(struct mkit_session *session, size_t len);
+
+/* Sets who writes the output when it must leave before the end of the turn (progress, or more
+ * than limits.output waiting). `flush` writes what mkit_session_output gives and returns 0 or an
+ * error, which ends the session. Without it output simply waits. */
+MKIT_API void mkit_session_on_flush(struct mkit_session *session,
+                                    int (*flush)(struct mkit_session *, void *arg), void *arg);
+
+/* Whether an action that adds `len` bytes would write at once (see mkit_session_on_flush). */
+MKIT_API bool mkit_session_will_flush(const struct mkit_session *session, size_t len);
+
+/* Gives back memory that an idle session need not hold. */
+MKIT_API void mkit_session_trim(struct mkit_session *session);
+
+/* Whether a message is open (MAIL seen, neither finished nor aborted). */
+MKIT_API bool mkit_session_in_message(const struct mkit_session *session);
+
+/* Why the last failing call on this session failed, or why it ended: one line that says what was
+ * wrong and what to do. Never NULL; valid until the next call on the session. */
+MKIT_API const char *mkit_session_why(const struct mkit_session *session);
+
+/* What was negotiated, as callbacks see it (emulated NR_* bits included); 0 before. */
+MKIT_API uint32_t mkit_session_actions(const struct mkit_session *session);
+MKIT_API uint32_t mkit_session_protocol(const struct mkit_session *session);
+
+/* A pointer of the filter's own; the engine neither reads nor frees it. */
+MKIT_API void mkit_set_private(struct mkit_session *session, void *pointer);
+MKIT_API void *mkit_private(const struct mkit_session *session);
+
+/* The `data` of the session's filter. */
+MKIT_API void *mkit_filter_data(const struct mkit_session *session);
+
+/* -------------------------------------------- what a callback may call on its session */
+
+/* Looks a macro up: "i" and "{i}" are the same, longer names are given with their braces (sheet
+ * 4.2). Any step. Returns NULL if the MTA sent none; valid until the callback returns. */
+MKIT_API const char *mkit_getsymval(const struct mkit_session *session, const char *name);
+
+/* Asks for macros at a stage, names separated by spaces (sheet 2.6). Negotiate only, once per
+ * stage. MKIT_ESTEP, MKIT_EINVAL, MKIT_EACTION (strict: the MTA does not offer it). */
+MKIT_API int mkit_setsymlist(struct mkit_session *session, int stage, const char *names);
+
+/* Sets the reply text of a following REJECT (5yz) or TEMPFAIL (4yz); any step (sheet 5.3).
+ * rcode: three digits; xcode: enhanced code of RFC 3463 or NULL; lines: 0 to 32, each up to 980
+ * bytes without CR or LF. With several lines and no xcode, x.0.0 is put in. `%` must be doubled.
+ * MKIT_EINVAL or MKIT_ETEXT leave an earlier text in place. */
+MKIT_API int mkit_setreply(struct mkit_session *session, const char *rcode, const char *xcode,
+                           const char *const *lines, size_t count);
+
+/* Changes to the message; end of message only (sheet 5.4), else MKIT_ESTEP. MKIT_EACTION if the
+ * action was not negotiated, MKIT_EINVAL or MKIT_ETEXT for arguments that cannot be sent,
+ * MKIT_ETOOBIG past 65535 bytes, MKIT_ECLOSED or MKIT_ETIMEOUT if the MTA is gone.
+ * A failing call sends nothing. Values use LF and white space for folds.
+ * insheader: 0 is above all headers, the MTA's own Received included. chgheader: counts from 1
+ * among headers of that name; NULL or "" deletes. args: ESMTP parameters or NULL. */
+MKIT_API int mkit_addheader(struct mkit_session *session, const char *name, const char *value);
+MKIT_API int mkit_insheader(struct mkit_session *session, int32_t index, const char *name,
+                            const char *value);
+MKIT_API int mkit_chgheader(struct mkit_session *session, const char *name, int32_t index,
+                            const char *value);
+MKIT_API int mkit_addrcpt(struct mkit_session *session, const char *rcpt);
+MKIT_API int mkit_addrcpt_par(struct mkit_session *session, const char *rcpt, const char *args);
+MKIT_API int mkit_delrcpt(struct mkit_session *session, const char *rcpt);
+MKIT_API int mkit_chgfrom(struct mkit_session *session, const char *sender, const char *args);
+MKIT_API int mkit_quarantine(struct mkit_session *session, const char *reason);
+
+/* Replaces the body; further calls append. Any length; 0 empties it. Writes as it goes when more
+ * than limits.output waits. Do nothing else between two calls (Postfix ends the new body there). */
+MKIT_API int mkit_replacebody(struct mkit_session *session, const void *data, size_t len);
+
+/* Tells the MTA to go on waiting; sent at once. Strict: end of message only (Sendmail knows it
+ * nowhere else). */
+MKIT_API int mkit_progress(struct mkit_session *session);
+
+/* --------------------------------------------------------------------------------- server */
+
+struct mkit_server;
+
+enum mkit_poller { MKIT_POLLER_BEST, MKIT_POLLER_EPOLL, MKIT_POLLER_POLL };
+
+/* Settings of a server; 0 stands for the default. */
+struct mkit_server_options {
+    unsigned timeout;         /* seconds an MTA may be silent or refuse to read; default 7210 */
+    unsigned drain;           /* seconds that stop waits for open messages; default 30 */
+    unsigned max_threads;     /* default 512 */
+    unsigned max_connections; /* past it: accepted and closed at once; default no limit */
+    unsigned runners;         /* threads that may compute at once; default 1 with enter_batch,
+                                 else the number of processors */
+    enum mkit_poller poller;
+};
+
+/* Settings of a listening socket. */
+struct mkit_listen_options {
+    int backlog;       /* 0: the system's largest */
+    bool remove_stale; /* unix: remove a socket file that nobody answers on */
+    bool set_mode;     /* unix: chmod to `mode`; else the umask decides */
+    mode_t mode;
+    bool set_owner; /* unix: chown to uid and gid, (uid_t)-1 and (gid_t)-1 leave them */
+    uid_t uid;
+    gid_t gid;
+};
+
+struct mkit_server_stats {
+    uint64_t accepted; /* connections since the server was made */
+    uint64_t refused;  /* of them, closed at once for max_connections */
+    uint64_t messages; /* end-of-message steps that were answered */
+    uint64_t failures; /* sessions that ended by an error */
+    unsigned open;     /* connections now */
+    unsigned threads;  /* worker threads now */
+};
+
+/* Makes a server that runs `filter` (borrowed). `options` may be NULL. NULL without memory. */
+MKIT_API struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
+                                             const struct mkit_server_options *options);
+
+/* Frees a server that is not running, and closes its sockets. NULL is fine. */
+MKIT_API void mkit_server_free(struct mkit_server *server);
+
+/* Checks a socket specification without opening it. Returns 0 or MKIT_ESPEC; *why (if not NULL)
+ * gets a static text. */
+MKIT_API int mkit_check_spec(const char *spec, const char **why);
+
+/* Binds and listens: unix:PATH, local:PATH, PATH, inet:PORT[@HOST], inet6:PORT[@HOST], fd:N (sheet
+ * 5.2). May be called several times before mkit_server_run. `options` may be NULL.
+ * MKIT_ESPEC, MKIT_ESOCKET (errno is set); mkit_server_why says more. */
+MKIT_API int mkit_server_listen(struct mkit_server *server, const char *spec,
+                                const struct mkit_listen_options *options);
+
+/* Serves one connection that exists already, a socketpair's end for example. The server owns the
+ * descriptor from now on and closes it. Before or during mkit_server_run. */
+MKIT_API int mkit_server_adopt(struct mkit_server *server, int fd);
+
+/* Serves until mkit_server_stop or mkit_server_abort, in this thread and workers. Returns 0 after
+ * it, MKIT_EBUSY if it runs already, MKIT_ETHREAD, MKIT_ENOMEM. Sockets stay open for a new run
+ * unless the stop closed them. `poke`, if not NULL, is called in this thread whenever
+ * mkit_server_poke_fd was written to; a nonzero return aborts the server. */
+MKIT_API int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg), void *arg);
+
+/* Graceful end: no new connections (the sockets are closed), those inside a message finish, at
+ * most `drain` seconds. mkit_server_abort ends all connections at once; each gets its abort and
+ * close callbacks. Both return at once and may be called from any thread and callback. */
+MKIT_API void mkit_server_stop(struct mkit_server *server);
+MKIT_API void mkit_server_abort(struct mkit_server *server);
+
+/* A descriptor: any byte written to it wakes mkit_server_run (for signal handlers). */
+MKIT_API int mkit_server_poke_fd(const struct mkit_server *server);
+
+/* Puts the address of listening socket `index` as a specification into `text`, with the real port
+ * if the system chose it. Returns 0, or MKIT_EINVAL if there is none. */
+MKIT_API int mkit_server_address(struct mkit_server *server, size_t index, char *text, size_t size);
+
+/* Why the last call failed: one line. Never NULL. */
+MKIT_API const char *mkit_server_why(const struct mkit_server *server);
+
+MKIT_API void mkit_server_get_stats(struct mkit_server *server, struct mkit_server_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
