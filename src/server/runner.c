@@ -1,0 +1,413 @@
+/* Worker threads. Each one waits, reads, runs callbacks and writes; one of them at a time waits
+ * for all connections. Ready connections are taken in batches, so that what brackets callbacks
+ * (Python's lock) is paid once for many. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/server.h"
+
+/* -------------------------------------------------------------------------------- one session */
+
+/* Reads what has arrived into the arena. Returns how many bytes, 0 if there is nothing. */
+static size_t read_input(struct conn *conn, uint8_t *room, size_t size)
+{
+    ssize_t got;
+    do
+        got = recv(conn->fd, room, size, MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        /* A short read has emptied the socket; a full one, or a peer that closed, has more. */
+        conn->more = (size_t)got == size || conn->drain;
+        (void)mkit_session_feed(conn->session, room, (size_t)got);
+        return (size_t)got;
+    }
+    if (got == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
+        conn->kept_input = true; /* the end is input too */
+        mkit_session_eof(conn->session);
+    }
+    return 0;
+}
+
+/* Runs the session's callbacks until it needs more bytes, or is over. */
+static void run_session(struct runner *runner, struct conn *conn)
+{
+    const struct mkit_filter *filter = runner->server->filter;
+    struct mkit_event event;
+    int result;
+    while ((result = mkit_session_next(conn->session, &event)) == MKIT_EVENT) {
+        unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
+        atomic_store_explicit(&runner->call, call + 1, memory_order_relaxed);
+        int verdict = filter->on[event.step](conn->session, &event);
+        atomic_store_explicit(&runner->call, call + 2, memory_order_relaxed);
+        (void)mkit_session_answer(conn->session, verdict);
+        if (event.step == MKIT_EOM)
+            runner->messages++;
+    }
+    conn->over = result != MKIT_NEED_INPUT;
+    runner->failures += result < 0;
+}
+
+/* Writes what waits as far as the MTA takes it. */
+static void write_output(struct conn *conn)
+{
+    const uint8_t *data;
+    size_t len;
+    conn->blocked = false;
+    while ((len = mkit_session_output(conn->session, &data)) > 0) {
+        ssize_t sent = send(conn->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent >= 0) {
+            mkit_session_sent(conn->session, (size_t)sent);
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            conn->blocked = !conn->over; /* at its end nobody waits for the last bytes */
+            return;
+        } else if (errno != EINTR) {
+            mkit_session_sent(conn->session, len); /* nobody reads it: the end will be read soon */
+            conn->more = conn->drain = true;
+            return;
+        }
+    }
+}
+
+/* -------------------------------------------------------------------------------------- batch */
+
+/* Takes ready connections. With the server's lock held. */
+static void take_batch(struct runner *runner)
+{
+    struct mkit_server *server = runner->server;
+    unsigned share = server->ready_count / (server->target ? server->target : 1);
+    unsigned limit = server->target == server->options.runners ? MAX_BATCH : 1;
+    if (limit > 1 && share >= 1 && share < limit)
+        limit = share;
+    runner->count = 0;
+    runner->next_item = 0;
+    while (server->ready_first && runner->count < limit) {
+        struct conn *conn = server->ready_first;
+        server->ready_first = conn->next_ready;
+        if (!server->ready_first)
+            server->ready_last = NULL;
+        server->ready_count--;
+        conn->status = CONN_RUNNING;
+        conn->again = false;
+        conn->more = false;
+        conn->drain = conn->drain || conn->hangup;
+        runner->batch[runner->count++] = conn;
+    }
+}
+
+void runner_unload(struct runner *runner)
+{
+    pthread_mutex_lock(&runner->lock);
+    while (runner->count > runner->next_item) {
+        struct conn *conn = runner->batch[runner->count - 1];
+        if (mkit_session_keep_input(conn->session) < 0)
+            break; /* no memory: it waits for its runner */
+        runner->count--;
+        conn->kept_input = true;
+        conn->status = CONN_IDLE;
+        server_make_ready(runner->server, conn);
+    }
+    pthread_mutex_unlock(&runner->lock);
+}
+
+static struct conn *next_item(struct runner *runner)
+{
+    pthread_mutex_lock(&runner->lock);
+    struct conn *conn =
+        runner->next_item < runner->count ? runner->batch[runner->next_item++] : NULL;
+    pthread_mutex_unlock(&runner->lock);
+    return conn;
+}
+
+/* Reads for the whole batch. What found nothing to do is left out of it. Returns whether there is
+ * anything to call. */
+static bool read_batch(struct runner *runner, int64_t now)
+{
+    struct mkit_server *server = runner->server;
+    const bool aborting = atomic_load(&server->asked) == SERVER_ABORTING;
+    size_t used = 0;
+    bool any = false;
+    for (unsigned i = 0; i < runner->count; i++) {
+        struct conn *conn = runner->batch[i];
+        if (conn->blocked)
+            write_output(conn);
+        if (conn->ending == END_SILENT)
+            server_log(server, conn->session, MKIT_LOG_WARNING,
+                       "the MTA was silent for %u s: closed", server->options.timeout);
+        if (conn->ending || aborting) {
+            conn->blocked = false;
+            mkit_session_end(conn->session);
+            any = true;
+        } else if (conn->blocked) {
+            continue;
+        } else if (ARENA - used < ARENA_MIN) {
+            conn->more = true; /* next time */
+        } else {
+            size_t got = read_input(conn, runner->arena + used, ARENA - used);
+            if (got)
+                conn->last_active = now;
+            used += (got + 63) & ~(size_t)63;
+            any = any || got || conn->kept_input;
+        }
+    }
+    return any;
+}
+
+static void call_batch(struct runner *runner)
+{
+    const struct mkit_filter *filter = runner->server->filter;
+    if (filter->enter_batch)
+        filter->enter_batch(filter->data);
+    struct conn *conn;
+    while ((conn = next_item(runner))) {
+        if (!conn->blocked)
+            run_session(runner, conn);
+    }
+    if (filter->leave_batch)
+        filter->leave_batch(filter->data);
+}
+
+static void write_batch(struct runner *runner)
+{
+    for (unsigned i = 0; i < runner->count; i++) {
+        struct conn *conn = runner->batch[i];
+        conn->kept_input = false;
+        write_output(conn);
+        mkit_session_trim(conn->session);
+    }
+}
+
+/* Gives a connection back after its turn. With the lock held; true if it is to be closed. */
+static bool give_back(struct mkit_server *server, struct conn *conn)
+{
+    if (conn->over) {
+        server_remove_conn(server, conn);
+        return true;
+    }
+    const uint64_t id = conn_id(conn);
+    conn->status = CONN_IDLE;
+    if (conn->blocked) {
+        (void)poller_change(server->poller, conn->fd, id, POLL_WRITE);
+        conn->waits_to_write = true;
+        return false;
+    }
+    if (conn->waits_to_write) {
+        conn->waits_to_write = false;
+        (void)poller_change(server->poller, conn->fd, id, POLL_READ);
+    }
+    if (server->state == SERVER_ABORTING ||
+        (server->state == SERVER_DRAINING && !mkit_session_in_message(conn->session)))
+        conn->ending = END_STOP;
+    if (conn->again || conn->more || conn->ending)
+        server_make_ready(server, conn);
+    else
+        poller_rearm(server->poller, conn->fd, id);
+    return false;
+}
+
+/* Serves a batch, from reading to writing. Without the lock, except at the end. */
+static void serve_batch(struct runner *runner)
+{
+    struct mkit_server *server = runner->server;
+    atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);
+    if (read_batch(runner, server_now()))
+        call_batch(runner);
+    write_batch(runner);
+    struct conn *ended[MAX_BATCH];
+    unsigned ended_count = 0;
+    pthread_mutex_lock(&server->lock);
+    for (unsigned i = 0; i < runner->count; i++)
+        if (give_back(server, runner->batch[i]))
+            ended[ended_count++] = runner->batch[i];
+    server->stats.messages += runner->messages;
+    server->stats.failures += runner->failures;
+    runner->messages = runner->failures = 0;
+    runner->count = 0;
+    bool finished = server->state > SERVER_RUNNING && server->stats.open == 0;
+    pthread_mutex_unlock(&server->lock);
+    for (unsigned i = 0; i < ended_count; i++)
+        server_close_conn(ended[i]);
+    if (finished)
+        server_wake_watcher(server);
+}
+
+/* ------------------------------------------------------------------------------------- thread */
+
+/* Turns what the poller reports into ready connections. With the lock held. */
+static void take_events(struct mkit_server *server, const struct poll_event *events, int count)
+{
+    for (int i = 0; i < count; i++) {
+        const int fd = (int)(uint32_t)events[i].id;
+        const uint32_t generation = (uint32_t)(events[i].id >> 32);
+        if (generation == 0) {
+            struct listener *listener = server->listeners;
+            while (listener && listener->fd != fd)
+                listener = listener->next;
+            if (listener && listener->watched)
+                listener_accept(server, listener);
+            continue;
+        }
+        struct conn *conn = fd < server->conns_size ? server->conns[fd] : NULL;
+        if (!conn || conn->generation != generation)
+            continue; /* it was closed since */
+        conn->hangup = conn->hangup || events[i].hangup;
+        server_make_ready(server, conn);
+    }
+}
+
+/* Waits for connections. With the lock held, and without it meanwhile. */
+static void wait_for_events(struct runner *runner)
+{
+    struct mkit_server *server = runner->server;
+    struct poll_event events[MAX_BATCH * 2];
+    server->polling = true;
+    pthread_mutex_unlock(&server->lock);
+    int count = poller_wait(server->poller, events, MAX_BATCH * 2);
+    if (!atomic_exchange(&server->watching, true))
+        server_wake_watcher(server);
+    pthread_mutex_lock(&server->lock);
+    server->polling = false;
+    take_events(server, events, count);
+}
+
+/* Whether one more runner would have something to do. With the lock held. */
+static bool has_work(const struct mkit_server *server)
+{
+    return server->active < server->target && (server->ready_count || !server->polling);
+}
+
+/* Sleeps until there is work for one more. Returns false when the thread should end. */
+static bool wait_for_work(struct runner *runner)
+{
+    struct mkit_server *server = runner->server;
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += IDLE_THREAD_S;
+    runner->active = false;
+    server->active--;
+    int waited = 0;
+    while (!server->finishing && !has_work(server) && waited != ETIMEDOUT)
+        waited = pthread_cond_timedwait(&server->work, &server->lock, &until);
+    bool work = has_work(server);
+    runner->active = true;
+    server->active++;
+    return work;
+}
+
+/* The loop of a runner. With the lock held, and without it while it serves, waits or sleeps. */
+static void run(struct runner *runner)
+{
+    struct mkit_server *server = runner->server;
+    while (!server->finishing) {
+        const bool surplus = server->active > server->target;
+        if (server->ready_first && !surplus) {
+            take_batch(runner);
+            runners_for_work(server);
+            pthread_mutex_unlock(&server->lock);
+            serve_batch(runner);
+            pthread_mutex_lock(&server->lock);
+        } else if (!server->polling && !surplus) {
+            wait_for_events(runner);
+        } else if (!wait_for_work(runner)) {
+            return;
+        }
+    }
+}
+
+static void *runner_main(void *arg)
+{
+    struct runner *runner = arg;
+    struct mkit_server *server = runner->server;
+    const struct mkit_filter *filter = server->filter;
+    if (filter->thread_start)
+        filter->thread_start(filter->data);
+    pthread_mutex_lock(&server->lock);
+    run(runner);
+    server->active--;
+    runner->active = false;
+    runners_for_work(server);
+    pthread_mutex_unlock(&server->lock);
+    if (filter->thread_end)
+        filter->thread_end(filter->data);
+    pthread_mutex_lock(&server->lock);
+    server->threads--;
+    runner->ended = true;
+    pthread_mutex_unlock(&server->lock);
+    server_wake_watcher(server);
+    return NULL;
+}
+
+static void free_runner(struct runner *runner)
+{
+    pthread_mutex_destroy(&runner->lock);
+    free(runner->arena);
+    free(runner);
+}
+
+int runner_start(struct mkit_server *server)
+{
+    struct runner *runner = calloc(1, sizeof *runner);
+    if (!runner)
+        return server_fail(server, MKIT_ENOMEM, "no memory for a thread");
+    runner->server = server;
+    runner->active = true;
+    runner->arena = malloc(ARENA);
+    pthread_mutex_init(&runner->lock, NULL);
+    if (!runner->arena) {
+        free_runner(runner);
+        return server_fail(server, MKIT_ENOMEM, "no memory for a thread");
+    }
+    /* Signals are the program's: no worker takes one. */
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&runner->thread, NULL, runner_main, runner);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error) {
+        free_runner(runner);
+        return server_fail(server, MKIT_ETHREAD, "cannot start a thread: %s", strerror(error));
+    }
+    runner->next = server->runners;
+    server->runners = runner;
+    server->threads++;
+    server->active++;
+    return 0;
+}
+
+void runners_for_work(struct mkit_server *server)
+{
+    if (server->finishing || !has_work(server))
+        return;
+    unsigned wanted = server->ready_count + !server->polling;
+    unsigned missing = server->target - server->active;
+    unsigned sleeping = server->threads - server->active;
+    if (missing > wanted)
+        missing = wanted;
+    for (; missing && sleeping; missing--, sleeping--)
+        pthread_cond_signal(&server->work);
+    for (; missing; missing--)
+        if (runner_start(server) < 0) {
+            server_notice(server, "%s", server->why);
+            return;
+        }
+}
+
+void runners_join(struct mkit_server *server, bool all)
+{
+    struct runner **at = &server->runners;
+    while (*at) {
+        struct runner *runner = *at;
+        if (!runner->ended && !all) {
+            at = &runner->next;
+            continue;
+        }
+        *at = runner->next;
+        pthread_mutex_unlock(&server->lock);
+        pthread_join(runner->thread, NULL);
+        free_runner(runner);
+        pthread_mutex_lock(&server->lock);
+        at = &server->runners; /* it may have changed meanwhile */
+    }
+}

@@ -1,0 +1,157 @@
+/* The inside of a server: its connections, its runners, and who may touch what.
+ *
+ * One mutex, `lock`, guards everything below that has no note of its own. A connection's session
+ * belongs to the runner that serves it while `status` is RUNNING, else to whoever holds the lock.
+ * No lock is held during a callback, a read or a write. */
+#ifndef MKIT_SERVER_SERVER_H
+#define MKIT_SERVER_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "milterkit.h"
+#include "server/poller.h"
+
+enum {
+    TICK_MS = 5,        /* a callback that is seen at two ticks blocks */
+    QUIET_TICKS = 20,   /* after so many without work the watcher sleeps */
+    IDLE_THREAD_S = 10, /* a runner that had no work for so long ends */
+    MAX_BATCH = 64,
+    ARENA = 512 * 1024,   /* bytes that a runner reads in one batch, at most */
+    ARENA_MIN = 64 * 1024 /* a read begins with at least so much room */
+};
+
+enum conn_status { CONN_IDLE, CONN_READY, CONN_RUNNING };
+enum conn_ending { END_NOT, END_SILENT, END_STOP };
+
+/* One connection. */
+struct conn {
+    int fd;
+    uint32_t generation; /* tells it from another one that had its descriptor */
+    struct mkit_server *server;
+    struct mkit_session *session;
+    struct conn *next_ready;
+    int64_t last_active; /* milliseconds; when bytes last moved */
+    uint8_t status;
+    bool again;  /* something was reported while it was READY or RUNNING */
+    bool hangup; /* the peer was reported to have closed */
+    /* From here on: of the runner that serves it. */
+    bool drain;          /* the peer closed: read until the end */
+    bool more;           /* there is more to read at the next turn */
+    bool kept_input;     /* the session has bytes that it was not asked about */
+    bool blocked;        /* output waits for the MTA */
+    bool waits_to_write; /* the poller watches for room, not for bytes */
+    uint8_t ending;      /* why it is to be ended at its next turn */
+    bool over;           /* the session has ended */
+};
+
+/* A socket that accepts. */
+struct listener {
+    int fd;
+    bool watched;       /* in the poller */
+    bool unlink_at_end; /* the path is ours ... */
+    dev_t dev;          /* ... as long as it is still this file */
+    ino_t ino;
+    struct sockaddr_un path;
+    struct listener *next;
+};
+
+/* A worker thread. */
+struct runner {
+    struct mkit_server *server;
+    pthread_t thread;
+    struct runner *next;
+    bool ended;           /* to be joined */
+    bool active;          /* not waiting for work */
+    unsigned seen_call;   /* `call` at the last tick */
+    atomic_uint call;     /* odd inside a callback, counts up at both its ends */
+    pthread_mutex_t lock; /* guards the batch: the watcher may take from a runner that blocks */
+    struct conn *batch[MAX_BATCH];
+    unsigned count;
+    unsigned next_item;
+    uint8_t *arena;
+    unsigned messages; /* of the batch, for the statistics */
+    unsigned failures;
+};
+
+enum server_state { SERVER_STOPPED, SERVER_RUNNING, SERVER_DRAINING, SERVER_ABORTING };
+
+struct mkit_server {
+    const struct mkit_filter *filter;
+    struct mkit_server_options options;
+    pthread_mutex_t lock;
+    pthread_cond_t work; /* runners wait for something ready, or for their turn to poll */
+    struct poller *poller;
+    struct listener *listeners;
+
+    struct conn **conns; /* by descriptor */
+    int conns_size;
+    uint32_t generation;
+    struct conn *ready_first;
+    struct conn *ready_last;
+    unsigned ready_count;
+
+    struct runner *runners;
+    unsigned threads; /* runners that have not ended */
+    unsigned active;  /* of them, not waiting for work */
+    unsigned target;  /* how many may be active */
+    bool polling;     /* one of them waits in the poller */
+    bool finishing;   /* no connection is left: runners end */
+
+    enum server_state state;
+    int64_t deadline;     /* of the drain */
+    int64_t accept_after; /* accepting pauses until then; 0: it does not */
+    int64_t refusal_logged;
+    unsigned refusals; /* since then */
+
+    atomic_bool watching; /* the watcher ticks */
+    atomic_uint turns;    /* counts work, so that the watcher sees whether there is any */
+    atomic_int asked;     /* 0, SERVER_DRAINING or SERVER_ABORTING: set by stop and abort */
+    int wake[2];          /* a pipe that wakes the watcher */
+    int poke[2];          /* the same, for signal handlers */
+
+    struct mkit_server_stats stats;
+    char notice[160]; /* for the log, which nobody calls with the lock held */
+    char why[256];
+};
+
+/* What the poller knows a connection by. */
+static inline uint64_t conn_id(const struct conn *conn)
+{
+    return (uint64_t)conn->generation << 32 | (uint32_t)conn->fd;
+}
+
+/* server.c */
+int64_t server_now(void);
+int server_fail(struct mkit_server *server, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void server_log(const struct mkit_server *server, const struct mkit_session *session, int level,
+                const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Leaves a line for the watcher to log. With the lock held. */
+void server_notice(struct mkit_server *server, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void server_wake_watcher(struct mkit_server *server);
+/* With the lock held. */
+void server_make_ready(struct mkit_server *server, struct conn *conn);
+/* Makes a connection of a descriptor, which it then owns. With the lock held. */
+int server_add_conn(struct mkit_server *server, int fd);
+/* Forgets a connection. With the lock held; close it afterwards, without the lock. */
+void server_remove_conn(struct mkit_server *server, struct conn *conn);
+void server_close_conn(struct conn *conn);
+
+/* listener.c */
+void listener_accept(struct mkit_server *server, struct listener *listener);
+int listeners_watch(struct mkit_server *server);
+void listeners_pause(struct mkit_server *server, int64_t milliseconds);
+void listeners_close(struct mkit_server *server);
+
+/* runner.c: with the lock held */
+int runner_start(struct mkit_server *server);
+/* Wakes or starts runners while there is work and fewer are active than may be. */
+void runners_for_work(struct mkit_server *server);
+/* Takes what a blocked runner has not begun yet. */
+void runner_unload(struct runner *runner);
+void runners_join(struct mkit_server *server, bool all);
+
+#endif
