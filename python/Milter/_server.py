@@ -1,0 +1,234 @@
+"""Servers: sockets on which filters are served."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket as sockets
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import milter
+
+from ._plan import plan
+
+
+class Stats(NamedTuple):
+    """Numbers of a server since it was opened."""
+
+    #: Connections that were accepted.
+    accepted: int
+    #: Of them, closed at once because of max_connections.
+    refused: int
+    #: Messages that reached their end and were answered.
+    messages: int
+    #: Connections that ended by an error of the protocol.
+    failures: int
+    #: Connections now.
+    open: int
+    #: Worker threads now.
+    threads: int
+
+
+def _user_id(owner: str | int | None) -> int | None:
+    if owner is None or isinstance(owner, int):
+        return owner
+    try:
+        return pwd.getpwnam(owner).pw_uid
+    except KeyError:
+        raise milter.error(f"owner: there is no user {owner!r}") from None
+
+
+def _group_id(group: str | int | None) -> int | None:
+    if group is None or isinstance(group, int):
+        return group
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise milter.error(f"group: there is no group {group!r}") from None
+
+
+class Server:
+    """Serves a filter on a socket. Several may run at once in one process.
+
+    factory: called without arguments for each connection; returns the object whose methods are
+    the callbacks, usually a subclass of Base itself. socket: unix:PATH, local:PATH, PATH,
+    inet:PORT[@HOST], inet6:PORT[@HOST] or fd:N; port 0 lets the system choose (see `address`);
+    None for no socket, only connections given to `adopt`.
+
+    Keywords: name, for logs and for the reply after an error. timeout, in seconds, that an MTA
+    may be silent (0: 7210). backlog, connections that may wait to be accepted (0: the system's
+    most). actions, flags asked for by objects without a negotiate method. exception_policy,
+    what a step is answered whose callback raised: TEMPFAIL, REJECT, CONTINUE or ACCEPT.
+    max_connections (0: no limit); past it a new one is closed at once. max_threads (0: 512).
+    drain, in seconds, that open messages may take to finish after a stop. mode, owner, group of
+    a unix socket; else the umask and the process decide. remove_stale: remove a socket file that
+    nobody answers on.
+
+    Raises milter.error when it cannot listen or serve. In the process that made it only: a fork
+    of a running server cannot use it.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[[], Any],
+        socket: str | None,
+        *,
+        name: str = "pythonfilter",
+        timeout: int = 0,
+        backlog: int = 0,
+        actions: int | None = None,
+        exception_policy: int = milter.TEMPFAIL,
+        max_connections: int = 0,
+        max_threads: int = 0,
+        drain: int = 30,
+        mode: int | None = None,
+        owner: str | int | None = None,
+        group: str | int | None = None,
+        remove_stale: bool = True,
+    ) -> None:
+        if not callable(factory):
+            raise TypeError("factory must be callable")
+        if exception_policy not in (
+            milter.TEMPFAIL,
+            milter.REJECT,
+            milter.CONTINUE,
+            milter.ACCEPT,
+        ):
+            raise milter.error("exception_policy: it must be TEMPFAIL, REJECT, CONTINUE or ACCEPT")
+        for label, value in (
+            ("timeout", timeout),
+            ("backlog", backlog),
+            ("max_connections", max_connections),
+            ("max_threads", max_threads),
+            ("drain", drain),
+        ):
+            if value < 0:
+                raise milter.error(f"{label}: it must be 0 or more")
+        self._socket = socket
+        self._listening = (backlog, remove_stale, mode, _user_id(owner), _group_id(group))
+        self._server = milter._Server(
+            factory=factory,
+            planner=plan,
+            name=name,
+            actions=milter.CURR_ACTS if actions is None else actions,
+            policy=exception_policy,
+            timeout=timeout,
+            drain=drain,
+            max_connections=max_connections,
+            max_threads=max_threads,
+        )
+        self._open = False
+        self._thread: threading.Thread | None = None
+        self._raised: BaseException | None = None
+
+    def open(self) -> None:
+        """Bind and listen, if that is not done yet. Connections wait until the server runs."""
+        if self._open or self._socket is None:
+            return
+        self._server.listen(self._socket, *self._listening)
+        self._open = True
+
+    @property
+    def address(self) -> str | None:
+        """The socket as a specification, with the real port; None before `open`."""
+        return self._server.address(0)
+
+    @property
+    def stats(self) -> Stats:
+        """Numbers of this moment."""
+        return Stats(*self._server.stats())
+
+    def adopt(self, connection: sockets.socket | int) -> None:
+        """Serve a connection that exists already, one end of a socketpair for example.
+
+        The server owns it from now on. Before or while it runs.
+        """
+        fd = connection.detach() if isinstance(connection, sockets.socket) else connection
+        try:
+            self._server.adopt(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def serve_forever(self) -> None:
+        """Serve in this thread until `stop` or `abort`, or a signal.
+
+        In the main thread Python's signal handlers run meanwhile; where the program has set none,
+        SIGTERM and SIGHUP stop and SIGINT aborts. In other threads signals are left alone. The
+        socket is closed at the end; serving again opens it anew.
+        """
+        self._serve(self._server.run)
+
+    def _serve(self, run: Callable[[], None]) -> None:
+        self.open()
+        try:
+            run()
+        finally:
+            self._open = False
+
+    def start(self) -> Server:
+        """Serve in a thread of its own; returns self once connections are accepted or wait.
+
+        The thread does not keep the program alive: at its exit connections are ended.
+        """
+        if self._thread is not None:
+            raise milter.error("the server runs already")
+        self.open()
+        self._raised = None
+        self._thread = threading.Thread(
+            target=self._serve_in_thread, name=f"milter {self._socket or ''}".strip(), daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def _serve_in_thread(self) -> None:
+        try:
+            self.serve_forever()
+        except BaseException as raised:  # it is raised again in join
+            self._raised = raised
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until a started server has ended, at most timeout seconds; returns whether it has.
+
+        Raises what ended it, if that was an error.
+        """
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                return False
+            self._thread = None
+        if self._raised is not None:
+            raised, self._raised = self._raised, None
+            raise raised
+        return True
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End gracefully: no new connections, open messages finish, for `drain` seconds at most.
+
+        Returns at once, unless timeout is given: then a started server is waited for, and aborted
+        after so many seconds. From any thread; from a callback without timeout only.
+        """
+        self._server.stop()
+        if timeout is not None and not self.join(timeout):
+            self._server.abort()
+            self.join()
+
+    def abort(self) -> None:
+        """End all connections at once; each gets its abort and close callbacks. From any thread."""
+        self._server.abort()
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.stop()
+        self.join()

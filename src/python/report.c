@@ -1,0 +1,106 @@
+/* Telling people what happened: lines and exceptions, with the connection and the queue id, go to
+ * the logger "Milter". */
+#include "extension.h"
+
+/* "NAME: connection 3 (mail.example [192.0.2.1]), queue id 4ABC", as far as it is known. */
+static PyObject *origin(const struct mkit_session *session, const char *filter)
+{
+    const struct context_object *context = session ? mkit_private(session) : NULL;
+    const char *id = session ? mkit_getsymval(session, "i") : NULL;
+    PyObject *text = PyUnicode_FromFormat("%s", filter);
+    if (text && context) {
+        PyObject *longer = context->host
+                               ? PyUnicode_FromFormat("%U: connection %zd (%U)", text,
+                                                      context->number, context->host)
+                               : PyUnicode_FromFormat("%U: connection %zd", text, context->number);
+        Py_SETREF(text, longer);
+    }
+    if (text && id) {
+        PyObject *queue_id = text_decode(id, strlen(id));
+        Py_SETREF(text, queue_id ? PyUnicode_FromFormat("%U, queue id %U", text, queue_id) : NULL);
+        Py_XDECREF(queue_id);
+    }
+    return text;
+}
+
+PyObject *take_exception(void)
+{
+    PyObject *type;
+    PyObject *value;
+    PyObject *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback && value)
+        (void)PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/* Python's numbers for levels, from syslog's. */
+static long python_level(int level)
+{
+    return level <= MKIT_LOG_ERROR     ? 40
+           : level == MKIT_LOG_WARNING ? 30
+           : level == MKIT_LOG_INFO    ? 20
+                                       : 10;
+}
+
+void report_line(struct module_state *state, const struct mkit_session *session, const char *filter,
+                 int level, const char *line)
+{
+    PyObject *from = origin(session, filter);
+    PyObject *text = from ? text_decode(line, strlen(line)) : NULL;
+    PyObject *done = text ? PyObject_CallMethod(state->logger, "log", "lsOO", python_level(level),
+                                                "%s: %s", from, text)
+                          : NULL;
+    if (!done)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(done);
+    Py_XDECREF(text);
+    Py_XDECREF(from);
+}
+
+/* Logs with the traceback. */
+static int log_exception(struct module_state *state, PyObject *from, const char *step,
+                         PyObject *exception)
+{
+    int result = -1;
+    PyObject *method = PyObject_GetAttrString(state->logger, "error");
+    PyObject *args = Py_BuildValue("(sOs)", "%s: exception in the %s callback", from, step);
+    PyObject *kwargs = Py_BuildValue("{sO}", "exc_info", exception);
+    PyObject *done = method && args && kwargs ? PyObject_Call(method, args, kwargs) : NULL;
+    if (done)
+        result = 0;
+    Py_XDECREF(done);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(args);
+    Py_XDECREF(method);
+    return result;
+}
+
+/* Whether the program has put a hook of its own into sys.unraisablehook. With Python's own one the
+ * traceback would only stand twice on standard error. */
+static bool has_own_hook(void)
+{
+    PyObject *hook = PySys_GetObject("unraisablehook");
+    PyObject *standard = PySys_GetObject("__unraisablehook__");
+    return hook && hook != standard;
+}
+
+void report_exception(struct module_state *state, const struct mkit_session *session,
+                      const char *filter, const char *step)
+{
+    PyObject *exception = take_exception();
+    PyObject *from = origin(session, filter);
+    bool logged = exception && from && log_exception(state, from, step, exception) == 0;
+    if (!logged) {
+        PyErr_WriteUnraisable(NULL); /* what prevented it */
+    }
+    if (exception && (!logged || has_own_hook())) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+        PyErr_WriteUnraisable(from);
+    }
+    Py_XDECREF(from);
+    Py_XDECREF(exception);
+}

@@ -1,0 +1,543 @@
+/* milter._Server: one server of the engine, and what it takes to run it from Python. */
+#include "extension.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+/* -------------------------------------------------------------------------------------- life */
+
+static void hooks(struct mkit_filter *filter, void *data)
+{
+    filter->data = data;
+    filter->degree = MKIT_STRICT;
+    filter->thread_start = attach_thread_start;
+    filter->thread_end = attach_thread_end;
+    filter->enter_batch = attach_enter;
+    filter->leave_batch = attach_leave;
+    filter->log = attach_log;
+}
+
+/* The engine's name for an exception policy. */
+static enum mkit_on_failure on_failure(int policy)
+{
+    return policy == MKIT_REJECT     ? MKIT_FAIL_REJECT
+           : policy == MKIT_ACCEPT   ? MKIT_FAIL_ACCEPT
+           : policy == MKIT_CONTINUE ? MKIT_FAIL_CONTINUE
+                                     : MKIT_FAIL_TEMPFAIL;
+}
+
+/* Which steps the engine asks for: all of them for objects, those with a callback for functions. */
+static void set_steps(struct server_object *self)
+{
+    for (int step = 0; step < MKIT_STEPS; step++)
+        self->filter.on[step] = self->factory || self->callbacks[step] ? dispatch : NULL;
+    self->filter.on[MKIT_CLOSE] = dispatch; /* frees the context */
+}
+
+static struct server_object *server_make(struct module_state *state, PyObject *name)
+{
+    struct server_object *self = PyObject_GC_New(struct server_object, state->server_type);
+    if (!self)
+        return NULL;
+    memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
+    self->state = state;
+    self->interpreter = PyInterpreterState_Get();
+    self->name = Py_NewRef(name);
+    PyObject_GC_Track(self);
+    hooks(&self->filter, self);
+    self->filter.name = PyUnicode_AsUTF8(name);
+    if (!self->filter.name)
+        Py_CLEAR(self);
+    return self;
+}
+
+static int make_engine(struct server_object *self, const struct mkit_server_options *options)
+{
+    self->server = mkit_server_new(&self->filter, options);
+    if (self->server)
+        return 0;
+    (void)PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+struct server_object *server_of_module(struct module_state *state)
+{
+    struct server_object *self = server_make(state, state->name);
+    const struct mkit_server_options options = {.timeout = state->timeout};
+    if (!self)
+        return NULL;
+    self->uses_module = true;
+    if (make_engine(self, &options) < 0)
+        Py_CLEAR(self);
+    return self;
+}
+
+static int server_traverse(struct server_object *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->factory);
+    Py_VISIT(self->planner);
+    for (int i = 0; i < MKIT_STEPS; i++)
+        Py_VISIT(self->callbacks[i]);
+    return 0;
+}
+
+static int server_clear(struct server_object *self)
+{
+    Py_CLEAR(self->factory);
+    Py_CLEAR(self->planner);
+    for (int i = 0; i < MKIT_STEPS; i++)
+        Py_CLEAR(self->callbacks[i]);
+    return 0;
+}
+
+static void server_dealloc(struct server_object *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (!self->process) /* else it is a copy in a child, whose threads do not exist */
+        mkit_server_free(self->server);
+    (void)server_clear(self);
+    Py_XDECREF(self->name);
+    Py_XDECREF(self->raised);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(server_doc,
+             "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
+             "max_threads,\n"
+             "poller)\n--\n\nOne server of the engine; Milter.Server is its public face.");
+
+static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"factory",     "planner", "name",  "actions",
+                            "policy",      "timeout", "drain", "max_connections",
+                            "max_threads", "poller",  NULL};
+    PyObject *factory;
+    PyObject *planner;
+    PyObject *name;
+    unsigned long actions;
+    int policy;
+    unsigned timeout;
+    unsigned drain;
+    unsigned max_connections;
+    unsigned max_threads;
+    int poller = MKIT_POLLER_BEST;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIIII|i", names, &factory, &planner, &name,
+                                     &actions, &policy, &timeout, &drain, &max_connections,
+                                     &max_threads, &poller))
+        return NULL;
+    struct module_state *state = PyType_GetModuleState(type);
+    struct server_object *self = server_make(state, name);
+    if (!self)
+        return NULL;
+    self->factory = Py_NewRef(factory);
+    self->planner = Py_NewRef(planner);
+    self->filter.actions = (uint32_t)actions;
+    self->filter.on_failure = on_failure(policy);
+    const struct mkit_server_options options = {
+        .timeout = timeout,
+        .drain = drain,
+        .max_connections = max_connections,
+        .max_threads = max_threads,
+        .poller = (enum mkit_poller)poller,
+    };
+    if (make_engine(self, &options) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+/* ----------------------------------------------------------------------------------- sockets */
+
+int server_check_process(const struct server_object *self)
+{
+    if (!self->process || self->process == getpid())
+        return 0;
+    PyErr_Format(self->state->error,
+                 "this server runs in process %d: a fork of it cannot use it, make another one",
+                 (int)self->process);
+    return -1;
+}
+
+static int listen_with(struct server_object *self, PyObject *connection,
+                       const struct mkit_listen_options *options)
+{
+    PyObject *holder;
+    const char *spec =
+        text_argument(self->state, connection, "socket", "the specification", &holder);
+    if (!spec)
+        return -1;
+    int error;
+    Py_BEGIN_ALLOW_THREADS error = mkit_server_listen(self->server, spec, options);
+    Py_END_ALLOW_THREADS Py_DECREF(holder);
+    if (error)
+        PyErr_SetString(self->state->error, mkit_server_why(self->server));
+    return error ? -1 : 0;
+}
+
+int server_listen(struct server_object *self, PyObject *connection, int backlog, bool remove_stale)
+{
+    const struct mkit_listen_options options = {.backlog = backlog, .remove_stale = remove_stale};
+    return listen_with(self, connection, &options);
+}
+
+PyDoc_STRVAR(listen_doc, "listen($self, spec, backlog, remove_stale, mode, uid, gid, /)\n--\n\n"
+                         "Bind and listen. mode, uid, gid: None leaves them. Raises milter.error.");
+
+static PyObject *listen_method(struct server_object *self, PyObject *args)
+{
+    PyObject *spec;
+    int backlog;
+    int remove_stale;
+    PyObject *mode;
+    PyObject *uid;
+    PyObject *gid;
+    if (!PyArg_ParseTuple(args, "OipOOO", &spec, &backlog, &remove_stale, &mode, &uid, &gid) ||
+        server_check_process(self) < 0)
+        return NULL;
+    struct mkit_listen_options options = {
+        .backlog = backlog,
+        .remove_stale = remove_stale,
+        .set_mode = mode != Py_None,
+        .set_owner = uid != Py_None || gid != Py_None,
+        .uid = (uid_t)-1,
+        .gid = (gid_t)-1,
+    };
+    if (mode != Py_None)
+        options.mode = (mode_t)PyLong_AsUnsignedLong(mode);
+    if (uid != Py_None)
+        options.uid = (uid_t)PyLong_AsUnsignedLong(uid);
+    if (gid != Py_None)
+        options.gid = (gid_t)PyLong_AsUnsignedLong(gid);
+    if (PyErr_Occurred() || listen_with(self, spec, &options) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    adopt_doc,
+    "adopt($self, fd, /)\n--\n\n"
+    "Serve one connected descriptor, which the server owns from now on. Raises milter.error.");
+
+static PyObject *adopt(struct server_object *self, PyObject *object)
+{
+    int fd = PyObject_AsFileDescriptor(object);
+    if (fd < 0 || server_check_process(self) < 0)
+        return NULL;
+    int error;
+    Py_BEGIN_ALLOW_THREADS error = mkit_server_adopt(self->server, fd);
+    Py_END_ALLOW_THREADS if (error)
+    {
+        PyErr_SetString(self->state->error, mkit_server_why(self->server));
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    address_doc,
+    "address($self, index, /)\n--\n\n"
+    "Return the specification of a listening socket, with its real port; None if there is none.");
+
+static PyObject *address(struct server_object *self, PyObject *object)
+{
+    char text[200];
+    size_t index = PyLong_AsSize_t(object);
+    if (index == (size_t)-1 && PyErr_Occurred())
+        return NULL;
+    int error;
+    Py_BEGIN_ALLOW_THREADS error = mkit_server_address(self->server, index, text, sizeof text);
+    Py_END_ALLOW_THREADS if (error) Py_RETURN_NONE;
+    return text_decode(text, strlen(text));
+}
+
+/* ----------------------------------------------------------------------------------- signals */
+
+/* The signals that end a server, if the program has no handlers of its own. */
+static const struct {
+    const char *name;
+    const char *method;
+} signals[] = {
+    {"SIGTERM", "_stop_signal"}, {"SIGHUP", "_stop_signal"}, {"SIGINT", "_abort_signal"}};
+
+enum { SIGNALS = sizeof signals / sizeof *signals };
+
+/* What run() changed of the process's signals, and puts back. */
+struct signal_changes {
+    PyObject *module;          /* NULL: nothing was changed, it is not the main thread */
+    PyObject *wakeup;          /* the descriptor before */
+    PyObject *before[SIGNALS]; /* handlers; NULL: left alone */
+};
+
+/* Whether a handler is Python's own default. */
+static bool is_default(PyObject *module, PyObject *handler)
+{
+    static const char *const names[] = {"SIG_DFL", "default_int_handler"};
+    for (int i = 0; i < 2; i++) {
+        PyObject *standard = PyObject_GetAttrString(module, names[i]);
+        bool same = standard && PyObject_RichCompareBool(handler, standard, Py_EQ) == 1;
+        Py_XDECREF(standard);
+        if (same)
+            return true;
+    }
+    return false;
+}
+
+static int take_signal(struct server_object *self, PyObject *module, int i, PyObject **before)
+{
+    PyObject *number = PyObject_GetAttrString(module, signals[i].name);
+    PyObject *handler = number ? PyObject_CallMethod(module, "getsignal", "O", number) : NULL;
+    PyObject *ours = NULL;
+    PyObject *done = NULL;
+    int result = handler ? 0 : -1;
+    if (handler && is_default(module, handler)) {
+        ours = PyObject_GetAttrString((PyObject *)self, signals[i].method);
+        done = ours ? PyObject_CallMethod(module, "signal", "OO", number, ours) : NULL;
+        *before = done ? Py_NewRef(handler) : NULL;
+        result = done ? 0 : -1;
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(ours);
+    Py_XDECREF(handler);
+    Py_XDECREF(number);
+    return result;
+}
+
+/* In the main thread: lets signals wake the server, and end it where the program has no handler. */
+static int take_signals(struct server_object *self, struct signal_changes *changes)
+{
+    PyObject *module = PyImport_ImportModule("signal");
+    if (!module)
+        return -1;
+    PyObject *wakeup =
+        PyObject_CallMethod(module, "set_wakeup_fd", "i", mkit_server_poke_fd(self->server));
+    if (!wakeup && PyErr_ExceptionMatches(PyExc_ValueError)) { /* another thread: not ours */
+        PyErr_Clear();
+        Py_DECREF(module);
+        return 0;
+    }
+    if (!wakeup) {
+        Py_DECREF(module);
+        return -1;
+    }
+    changes->module = module;
+    changes->wakeup = wakeup;
+    for (int i = 0; i < SIGNALS; i++)
+        if (take_signal(self, module, i, &changes->before[i]) < 0)
+            return -1;
+    return 0;
+}
+
+/* Puts everything back. Keeps an exception that is set. */
+static void give_signals_back(struct signal_changes *changes)
+{
+    PyObject *raised = PyErr_Occurred() ? take_exception() : NULL;
+    for (int i = 0; changes->module && i < SIGNALS; i++) {
+        if (!changes->before[i])
+            continue;
+        PyObject *number = PyObject_GetAttrString(changes->module, signals[i].name);
+        PyObject *done = number ? PyObject_CallMethod(changes->module, "signal", "OO", number,
+                                                      changes->before[i])
+                                : NULL;
+        if (!done)
+            PyErr_WriteUnraisable(NULL);
+        Py_XDECREF(done);
+        Py_XDECREF(number);
+        Py_CLEAR(changes->before[i]);
+    }
+    if (changes->module) {
+        PyObject *done =
+            PyObject_CallMethod(changes->module, "set_wakeup_fd", "O", changes->wakeup);
+        if (!done)
+            PyErr_WriteUnraisable(NULL);
+        Py_XDECREF(done);
+    }
+    Py_CLEAR(changes->wakeup);
+    Py_CLEAR(changes->module);
+    if (raised) {
+        PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+        Py_DECREF(raised);
+    }
+}
+
+/* Runs the handlers of signals that came, in the main thread, while the server runs. */
+static int run_handlers(void *arg)
+{
+    struct server_object *self = arg;
+    attach_again();
+    if (PyErr_CheckSignals() < 0) {
+        PyObject *raised = take_exception();
+        Py_XSETREF(self->raised, raised);
+    }
+    const bool abort = self->raised;
+    attach_release();
+    return abort;
+}
+
+PyDoc_STRVAR(stop_signal_doc,
+             "_stop_signal($self, signum, frame, /)\n--\n\nA handler: graceful stop.");
+PyDoc_STRVAR(abort_signal_doc, "_abort_signal($self, signum, frame, /)\n--\n\nA handler: abort.");
+
+static PyObject *stop_signal(struct server_object *self, PyObject *Py_UNUSED(args))
+{
+    mkit_server_stop(self->server);
+    Py_RETURN_NONE;
+}
+
+static PyObject *abort_signal(struct server_object *self, PyObject *Py_UNUSED(args))
+{
+    mkit_server_abort(self->server);
+    Py_RETURN_NONE;
+}
+
+/* --------------------------------------------------------------------------------- run, stop */
+
+static void copy_module(struct server_object *self)
+{
+    const struct module_state *state = self->state;
+    for (int step = 0; step < MKIT_STEPS; step++)
+        Py_XSETREF(self->callbacks[step], Py_XNewRef(state->callbacks[step]));
+    self->filter.actions = state->flags;
+    self->filter.on_failure = on_failure(state->policy);
+}
+
+/* Notes in the module which servers run, for the end of the interpreter. */
+static void set_running(struct server_object *self, bool running)
+{
+    struct server_object **at = &self->state->running;
+    if (running) {
+        self->next_running = *at;
+        *at = self;
+        return;
+    }
+    while (*at != self)
+        at = &(*at)->next_running;
+    *at = self->next_running;
+}
+
+void servers_end(struct module_state *state)
+{
+    for (struct server_object *server = state->running; server; server = server->next_running)
+        if (server->process == getpid())
+            mkit_server_abort(server->server);
+    /* Their threads need the interpreter to finish their callbacks. */
+    while (state->running && state->running->process == getpid()) {
+        const struct timespec while_they_end = {.tv_nsec = 1000000};
+        Py_BEGIN_ALLOW_THREADS(void) nanosleep(&while_they_end, NULL);
+        Py_END_ALLOW_THREADS
+    }
+}
+
+PyObject *server_run(struct server_object *self)
+{
+    struct signal_changes changes = {0};
+    if (self->process) {
+        if (server_check_process(self) == 0)
+            PyErr_SetString(self->state->error, "the server runs already");
+        return NULL;
+    }
+    if (self->uses_module)
+        copy_module(self);
+    set_steps(self);
+    self->process = getpid();
+    int error = 0;
+    Py_INCREF(self);
+    set_running(self, true);
+    if (take_signals(self, &changes) == 0) {
+        attach_release();
+        error = mkit_server_run(self->server, run_handlers, self);
+        attach_again();
+    }
+    set_running(self, false);
+    self->process = 0;
+    if (error)
+        PyErr_SetString(self->state->error, mkit_server_why(self->server));
+    give_signals_back(&changes);
+    PyObject *raised = self->raised;
+    self->raised = NULL;
+    Py_DECREF(self);
+    if (raised) {
+        PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+        Py_DECREF(raised);
+    }
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    run_doc,
+    "run($self, /)\n--\n\n"
+    "Serve until stopped. In the main thread Python's signal handlers run meanwhile; SIGTERM and\n"
+    "SIGHUP stop, SIGINT aborts, unless the program has set handlers. Raises milter.error.");
+
+static PyObject *run(struct server_object *self, PyObject *Py_UNUSED(ignored))
+{
+    return server_run(self);
+}
+
+PyDoc_STRVAR(stop_doc, "stop($self, /)\n--\n\nEnd gracefully. Returns at once; from any thread.");
+
+static PyObject *stop(struct server_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (server_check_process(self) < 0)
+        return NULL;
+    mkit_server_stop(self->server);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(abort_doc, "abort($self, /)\n--\n\nEnd all connections now. From any thread.");
+
+static PyObject *abort_method(struct server_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (server_check_process(self) < 0)
+        return NULL;
+    mkit_server_abort(self->server);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(stats_doc, "stats($self, /)\n--\n\n"
+                        "Return (accepted, refused, messages, failures, open, threads).");
+
+static PyObject *stats(struct server_object *self, PyObject *Py_UNUSED(ignored))
+{
+    struct mkit_server_stats now;
+    if (server_check_process(self) < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS mkit_server_get_stats(self->server, &now);
+    Py_END_ALLOW_THREADS return Py_BuildValue("KKKKII", now.accepted, now.refused, now.messages,
+                                              now.failures, now.open, now.threads);
+}
+
+static PyMethodDef server_methods[] = {
+    {"listen", (PyCFunction)listen_method, METH_VARARGS, listen_doc},
+    {"adopt", (PyCFunction)adopt, METH_O, adopt_doc},
+    {"address", (PyCFunction)address, METH_O, address_doc},
+    {"run", (PyCFunction)run, METH_NOARGS, run_doc},
+    {"stop", (PyCFunction)stop, METH_NOARGS, stop_doc},
+    {"abort", (PyCFunction)abort_method, METH_NOARGS, abort_doc},
+    {"stats", (PyCFunction)stats, METH_NOARGS, stats_doc},
+    {"_stop_signal", (PyCFunction)stop_signal, METH_VARARGS, stop_signal_doc},
+    {"_abort_signal", (PyCFunction)abort_signal, METH_VARARGS, abort_signal_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot server_slots[] = {
+    {Py_tp_doc, (void *)server_doc},
+    {Py_tp_new, server_new},
+    {Py_tp_methods, server_methods},
+    {Py_tp_traverse, server_traverse},
+    {Py_tp_clear, server_clear},
+    {Py_tp_dealloc, server_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec server_spec = {
+    .name = "milter._Server",
+    .basicsize = sizeof(struct server_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = server_slots,
+};
