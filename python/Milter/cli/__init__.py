@@ -1,0 +1,53 @@
+"""The command line: its parser and what all commands share. A command is a module here with
+add_parser(), which names its function."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from Milter.cli import run, send
+from Milter.cli.exits import CommandError, Exit
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status (Milter.cli.exits).
+
+    argv: arguments without the program's name; sys.argv's if None. Errors of the user and of
+    filters are one line on standard error; argparse ends the process for usage errors.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except CommandError as error:
+        print(f"milterkit: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="milterkit", description="Run mail filters, and send messages to them."
+    )
+    parser.add_argument("--version", action="version", version=f"milterkit {_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in (run, send):
+        module.add_parser(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("milterkit")
+    except PackageNotFoundError:
+        return "(not installed)"

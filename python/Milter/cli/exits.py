@@ -1,0 +1,39 @@
+"""Exit statuses of `milterkit`, and the error that ends a command with one of them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from Milter.testing import Verdict
+
+__all__ = ["CommandError", "Exit"]
+
+
+class Exit(IntEnum):
+    """The greater, the further from "all is well": of several messages the greatest counts."""
+
+    ACCEPTED = 0
+    ERROR = 1
+    """A file cannot be read, a filter cannot be loaded or served."""
+    USAGE = 2
+    """argparse's own."""
+    QUARANTINED = 10
+    DISCARDED = 11
+    TEMPFAILED = 12
+    REJECTED = 13
+    PROTOCOL_ERROR = 14
+    CANNOT_CONNECT = 15
+    INTERRUPTED = 130
+    """By Ctrl-C, as shells have it."""
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Exit:
+        return cls[verdict.name]
+
+
+class CommandError(Exception):
+    """Ends a command: one line of text, and the exit status."""
+
+    def __init__(self, text: str, status: Exit = Exit.ERROR) -> None:
+        super().__init__(" ".join(text.split("\n")))
+        self.status = status

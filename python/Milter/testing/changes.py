@@ -1,0 +1,150 @@
+"""What a filter asks to change in a message, as typed objects, one class for each action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from Milter.testing.text import to_str
+
+if TYPE_CHECKING:
+    from Milter.testing.draft import Draft
+
+__all__ = [
+    "AddHeader",
+    "AddRecipient",
+    "Change",
+    "ChangeHeader",
+    "ChangeSender",
+    "DeleteRecipient",
+    "InsertHeader",
+    "Quarantine",
+    "ReplaceBody",
+    "needed_action",
+    "read_change",
+]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Base of all changes. Texts are str as the filter sent them (surrogateescape)."""
+
+    def apply(self, draft: Draft) -> None:
+        """Makes the change in a queued message; how, is that MTA's."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class AddHeader(Change):
+    """addheader(name, value)."""
+
+    name: str
+    value: str
+
+    def apply(self, draft: Draft) -> None:
+        draft.add_header(self.name, self.value)
+
+
+@dataclass(frozen=True)
+class InsertHeader(Change):
+    """addheader(name, value, index); 0 is the very top."""
+
+    index: int
+    name: str
+    value: str
+
+    def apply(self, draft: Draft) -> None:
+        draft.insert_header(self.index, self.name, self.value)
+
+
+@dataclass(frozen=True)
+class ChangeHeader(Change):
+    """chgheader(name, index, value); an empty value deletes. The first of a name is 1."""
+
+    index: int
+    name: str
+    value: str
+
+    def apply(self, draft: Draft) -> None:
+        draft.change_header(self.index, self.name, self.value)
+
+
+@dataclass(frozen=True)
+class AddRecipient(Change):
+    """addrcpt(address, params); params is None when the action without them was used."""
+
+    address: str
+    params: str | None = None
+
+    def apply(self, draft: Draft) -> None:
+        draft.add_recipient(self.address, self.params)
+
+
+@dataclass(frozen=True)
+class DeleteRecipient(Change):
+    """delrcpt(address)."""
+
+    address: str
+
+    def apply(self, draft: Draft) -> None:
+        draft.delete_recipient(self.address)
+
+
+@dataclass(frozen=True)
+class ChangeSender(Change):
+    """chgfrom(address, params)."""
+
+    address: str
+    params: str | None = None
+
+    def apply(self, draft: Draft) -> None:
+        draft.change_sender(self.address, self.params)
+
+
+@dataclass(frozen=True)
+class ReplaceBody(Change):
+    """replacebody(...): all chunks of it together, line ends as the filter sent them."""
+
+    body: bytes
+
+    def apply(self, draft: Draft) -> None:
+        draft.replace_body(self.body)
+
+
+@dataclass(frozen=True)
+class Quarantine(Change):
+    """quarantine(reason)."""
+
+    reason: str
+
+    def apply(self, draft: Draft) -> None:
+        draft.quarantine(self.reason)
+
+
+# Each changing reply: the action that it needs, and what it becomes.
+_KINDS: dict[bytes, tuple[str, Callable[..., Change]]] = {
+    b"h": ("ADDHDRS", AddHeader),
+    b"i": ("ADDHDRS", InsertHeader),
+    b"m": ("CHGHDRS", ChangeHeader),
+    b"+": ("ADDRCPT", AddRecipient),
+    b"2": ("ADDRCPT_PAR", lambda address, params="": AddRecipient(address, params)),
+    b"-": ("DELRCPT", DeleteRecipient),
+    b"e": ("CHGFROM", ChangeSender),
+    b"b": ("CHGBODY", ReplaceBody),
+    b"q": ("QUARANTINE", Quarantine),
+}
+
+
+def needed_action(command: bytes) -> str | None:
+    """The name (in Milter._wire.ACTIONS) of what a reply needs; None if it changes nothing."""
+    kind = _KINDS.get(command)
+    return kind[0] if kind else None
+
+
+def read_change(command: bytes, fields: tuple[Any, ...]) -> Change:
+    """The change that a reply packet asks for. Only for those that have a needed_action."""
+    make = _KINDS[command][1]
+    if make is ReplaceBody:
+        return ReplaceBody(fields[0])
+    return make(*(to_str(field) if isinstance(field, bytes) else field for field in fields))

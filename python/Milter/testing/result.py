@@ -1,0 +1,130 @@
+"""What became of a message that went through a filter."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+from Milter.testing.changes import Change
+from Milter.testing.draft import Draft, Envelope
+from Milter.testing.reply import Reply
+from Milter.testing.text import printable
+from Milter.testing.trace import Trace
+
+__all__ = ["RecipientResult", "Result", "Verdict"]
+
+
+class Verdict(str, Enum):
+    """What the MTA does with a message, or a recipient. Equal to its name in lower case."""
+
+    ACCEPTED = "accepted"
+    QUARANTINED = "quarantined"
+    DISCARDED = "discarded"
+    TEMPFAILED = "tempfailed"
+    REJECTED = "rejected"
+
+    __str__ = str.__str__
+
+    @property
+    def queued(self) -> bool:
+        """Whether the MTA keeps the message: to deliver it, or in quarantine."""
+        return self in (Verdict.ACCEPTED, Verdict.QUARANTINED)
+
+
+@dataclass(frozen=True)
+class RecipientResult:
+    """One recipient: accepted, or refused with a reply of its own."""
+
+    address: str
+    verdict: Verdict
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one message.
+
+    verdict; step: where it fell ("connect", "helo", "mail", "rcpt", "data", "header", "eoh",
+    "body", "eom"); reply: what the client was told, None if the message was taken; recipients: in
+    the order given; changes: what the filter asked for, in order, whatever the verdict.
+    """
+
+    verdict: Verdict
+    step: str
+    reply: Reply | None
+    recipients: tuple[RecipientResult, ...]
+    changes: tuple[Change, ...]
+    original: Draft = field(repr=False)
+    """The message and envelope as they came in; not to be changed."""
+    packets: Trace = field(repr=False, compare=False)
+
+    @property
+    def code(self) -> int | None:
+        """The SMTP reply code, such as 550; None if the message was taken."""
+        return self.reply.code if self.reply else None
+
+    @property
+    def enhanced(self) -> str | None:
+        """The enhanced status code, such as "5.7.1"."""
+        return self.reply.enhanced if self.reply else None
+
+    @property
+    def text(self) -> str | None:
+        """The reply's text without codes, lines joined by LF."""
+        return self.reply.text if self.reply else None
+
+    @cached_property
+    def _draft(self) -> Draft:
+        """The message with the filter's changes."""
+        refused = {each.address for each in self.recipients if not each.verdict.queued}
+        draft = self.original.copy()
+        draft.rcpts = [rcpt for rcpt in draft.rcpts if rcpt not in refused]
+        for change in self.changes:
+            change.apply(draft)
+        return draft
+
+    @property
+    def message(self) -> bytes:
+        """The message as the MTA would queue it, without what the MTA adds itself; line ends as
+        in the message that was sent. For one that was not taken, what it would have been."""
+        return self._draft.message
+
+    @property
+    def envelope(self) -> Envelope:
+        """Sender and recipients after refusals and changes."""
+        return self._draft.envelope
+
+    @property
+    def quarantine(self) -> str | None:
+        """The reason given for the quarantine; None if there is none."""
+        return self._draft.quarantined
+
+    @property
+    def trace(self) -> list[str]:
+        """What was sent (">") and answered ("<"), one packet a line."""
+        return self.packets.lines()
+
+    def diff(self, context: int = 3) -> str:
+        """What changed in envelope and message, as unified text without a line end at the end;
+        "" if nothing did. Control characters are escaped."""
+        parts = (
+            ("envelope", self.original.envelope.lines(), self.envelope.lines()),
+            ("message", _lines(self.original.message), _lines(self.message)),
+        )
+        return "\n".join(
+            printable(line)
+            for name, before, after in parts
+            if before != after
+            for line in difflib.unified_diff(
+                before, after, name, f"{name} (filtered)", n=context, lineterm=""
+            )
+        )
+
+
+def _lines(message: bytes) -> list[str]:
+    lines = [
+        line.removesuffix(b"\r").decode("utf-8", "surrogateescape") for line in message.split(b"\n")
+    ]
+    return lines[:-1]
