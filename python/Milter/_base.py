@@ -35,6 +35,9 @@ _USUAL_MACROS = {
     milter.M_EOM: "i {msg_id}",
 }
 
+#: MTAs take no more macros in one list.
+_MOST_MACROS = 50
+
 _PERCENT_RUNS = re.compile("%+")
 
 _ACTION_NAMES = {
@@ -216,8 +219,9 @@ class Base:
             # Sendmail uses the list for EOM only where it has one for EOH.
             wanted.setdefault(milter.M_EOH, ())
         for stage, names in wanted.items():
-            usual = _USUAL_MACROS[stage].split()
-            self._ctx.setsymlist(stage, " ".join(dict.fromkeys([*names, *usual])))
+            usual = [name for name in _USUAL_MACROS[stage].split() if name not in names]
+            room = max(_MOST_MACROS - len(names), 0)
+            self._ctx.setsymlist(stage, " ".join([*names, *usual[:room]]))
 
     # -------------------------------------------------------------------------------- actions
 

@@ -285,8 +285,9 @@ static PyObject *address_call(struct context_object *self, PyObject *const *args
         take_text(self, &texts, 1, count > 1 ? args[1] : NULL, call, "params", true)) {
         int error;
         CALL_ENGINE(session, SMALL_PACKET, error,
-                    plain && !texts.at[1] ? plain(session, texts.at[0])
-                                          : with_args(session, texts.at[0], texts.at[1]));
+                    with_args && (texts.at[1] || !plain)
+                        ? with_args(session, texts.at[0], texts.at[1])
+                        : plain(session, texts.at[0]));
         result = result_of(self, error);
     }
     release_texts(&texts);

@@ -187,6 +187,11 @@ static int verdict_of(const struct module_state *state, enum mkit_step step, PyO
     return (int)value;
 }
 
+static bool is_control(char c)
+{
+    return (unsigned char)c < ' ';
+}
+
 /* Sets the reply that tells of a failed callback, if the policy refuses. */
 static void set_failure_reply(const struct server_object *server, struct mkit_session *session)
 {
@@ -198,7 +203,8 @@ static void set_failure_reply(const struct server_object *server, struct mkit_se
     for (const char *at = server->filter.name; *at && len < sizeof text - 40; at++) {
         if (*at == '%')
             text[len++] = '%';
-        text[len++] = (unsigned char)*at < ' ' ? '?' : *at;
+        if (!is_control(*at))
+            text[len++] = *at;
     }
     (void)snprintf(text + len, sizeof text - len, ": error in the mail filter");
     const char *const line = text;
@@ -212,7 +218,8 @@ static int failed(const struct server_object *server, struct mkit_session *sessi
                   enum mkit_step step)
 {
     report_exception(server->state, session, server->filter.name, mkit_step_name(step));
-    set_failure_reply(server, session);
+    if (step != MKIT_ABORT && step != MKIT_CLOSE) /* those have no reply that could use it */
+        set_failure_reply(server, session);
     return MKIT_EINVAL;
 }
 
@@ -305,6 +312,14 @@ static int without_reply(const struct mkit_session *session, const struct plan_e
     return -1;
 }
 
+/* Negotiates for a filter that does not do it itself: the steps that it has, SKIP, and of the
+ * actions those that were set for it. */
+static int negotiate_for(const struct server_object *server, const struct mkit_event *event)
+{
+    event->of.options->actions &= server->filter.actions;
+    return MKIT_CONTINUE;
+}
+
 /* Calls what the filter has for the step. -1 with an exception. */
 static int call_step(const struct server_object *server, struct context_object *context,
                      const struct mkit_event *event)
@@ -317,7 +332,7 @@ static int call_step(const struct server_object *server, struct context_object *
             return MKIT_CONTINUE;
         const struct plan_entry *entry = &context->plan->entries[step];
         if (!entry->function)
-            return step == MKIT_NEGOTIATE ? MKIT_ALL_OPTS : MKIT_CONTINUE;
+            return step == MKIT_NEGOTIATE ? negotiate_for(server, event) : MKIT_CONTINUE;
         result = call_function(context, event, entry->function, context->object, entry->decoding,
                                entry->errors, &verdict);
         if (result)
@@ -337,6 +352,8 @@ static int call_step(const struct server_object *server, struct context_object *
 int dispatch(struct mkit_session *session, const struct mkit_event *event)
 {
     struct server_object *server = mkit_filter_data(session);
+    if (event->step == MKIT_NEGOTIATE && !server->factory && !server->callbacks[MKIT_NEGOTIATE])
+        return negotiate_for(server, event);
     struct context_object *context = context_for(server, session, event->step);
     int verdict = MKIT_CONTINUE;
     if (context)

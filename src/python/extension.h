@@ -111,7 +111,7 @@ const char *text_argument(struct module_state *state, PyObject *object, const ch
 extern PyType_Spec context_spec;
 struct context_object *context_new(struct server_object *server, struct mkit_session *session);
 /* The connection has ended: the context is of no more use. */
-void context_end(struct context_object *context);
+void context_end(struct context_object *self);
 
 /* plan.c -------------------------------------------------------------------------------------- */
 
@@ -149,12 +149,11 @@ void attach_again(void);
 extern PyType_Spec server_spec;
 /* A server of the module-level functions: settings and callbacks are the module's. */
 struct server_object *server_of_module(struct module_state *state);
-int server_listen(struct server_object *server, PyObject *connection, int backlog,
-                  bool remove_stale);
-PyObject *server_run(struct server_object *server);
+int server_listen(struct server_object *self, PyObject *connection, int backlog, bool remove_stale);
+PyObject *server_run(struct server_object *self);
 /* Aborts the servers that run and waits for them: at the end of the interpreter. */
 void servers_end(struct module_state *state);
 /* 0, or -1 with milter.error if another process runs it. */
-int server_check_process(const struct server_object *server);
+int server_check_process(const struct server_object *self);
 
 #endif

@@ -33,7 +33,8 @@ static void set_steps(struct server_object *self)
 {
     for (int step = 0; step < MKIT_STEPS; step++)
         self->filter.on[step] = self->factory || self->callbacks[step] ? dispatch : NULL;
-    self->filter.on[MKIT_CLOSE] = dispatch; /* frees the context */
+    self->filter.on[MKIT_CLOSE] = dispatch;     /* frees the context */
+    self->filter.on[MKIT_NEGOTIATE] = dispatch; /* without a callback: asks for SKIP as well */
 }
 
 static struct server_object *server_make(struct module_state *state, PyObject *name)

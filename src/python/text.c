@@ -11,8 +11,8 @@ PyObject *text_decode(const char *at, size_t len)
 const char *text_argument(struct module_state *state, PyObject *object, const char *call,
                           const char *what, PyObject **holder)
 {
-    const char *text;
-    Py_ssize_t len;
+    const char *text = NULL;
+    Py_ssize_t len = 0;
     *holder = NULL;
     if (PyUnicode_Check(object)) {
         text = PyUnicode_AsUTF8AndSize(object, &len);
@@ -31,11 +31,11 @@ const char *text_argument(struct module_state *state, PyObject *object, const ch
                      Py_TYPE(object)->tp_name);
         return NULL;
     }
-    if (PyBytes_Check(*holder)) {
+    if (!text) {
         text = PyBytes_AS_STRING(*holder);
         len = PyBytes_GET_SIZE(*holder);
     }
-    if (strlen(text) != (size_t)len) {
+    if (memchr(text, '\0', (size_t)len)) {
         PyErr_Format(state->error, "%s: %s has a NUL in it: MTAs would cut it there", call, what);
         Py_CLEAR(*holder);
         return NULL;

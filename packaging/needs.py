@@ -1,0 +1,178 @@
+"""What the Makefile's targets need from the system: checked, installed where possible, else told.
+
+Usage: needs.py GROUP... checks these groups of the table below. As root with apt it installs what
+is missing, and only that. Elsewhere it says what is missing, what is skipped for it, and the one
+command that installs it; it fails if nothing can be done without, or if CI=true.
+needs.py --has NAME succeeds if the need of that name is met.
+To be run by the interpreter that the project is built for. Knows Debian and Ubuntu.
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+CI = os.environ.get("CI") == "true"
+DEBIAN_PYTHON = "/usr/bin/python3"
+# Daemons live where not everybody's PATH leads.
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+# For packages that ask: so answered, Postfix configures and starts nothing.
+ANSWERS = "postfix postfix/main_mailer_type select No configuration\n"
+
+
+def output(*command: str, feed: str = "") -> str | None:
+    """What a command prints, or None if it fails or does not exist."""
+    try:
+        done = subprocess.run(command, input=feed, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout
+
+
+def program(*names: str) -> Callable[[], bool]:
+    """A check for any one of some programs."""
+    return lambda: any(shutil.which(name, path=PATH) for name in names)
+
+
+def debian_python_runs(statements: str) -> Callable[[], bool]:
+    """A check by statements for the distribution's own interpreter."""
+    return lambda: output(DEBIAN_PYTHON, "-c", statements) is not None
+
+
+def compiler() -> bool:
+    """Whether C can be compiled, libc's headers included."""
+    command = (os.environ.get("CC", "cc"), "-x", "c", "-fsyntax-only", "-")
+    return output(*command, feed="#include <stdio.h>\n") is not None
+
+
+def own_venv() -> bool:
+    """Whether this interpreter can make environments."""
+    return all(importlib.util.find_spec(name) for name in ("venv", "ensurepip"))
+
+
+def own_headers() -> bool:
+    """Whether extensions can be built for this interpreter."""
+    here = (sysconfig.get_path("include") + "/Python.h", sysconfig.get_config_h_filename())
+    return all(Path(path).exists() for path in here)
+
+
+def messages() -> bool:
+    """Whether the distribution's package of the standard library's test suite is there."""
+    states = output("dpkg-query", "-W", "-f", "${Status}\n", "libpython3*-testsuite")
+    return "install ok installed" in (states or "")
+
+
+def versions() -> dict[str, str]:
+    """What stands for the placeholders in names of packages: the version of the distribution's
+    interpreter, and of this one (which is the distribution's too, or has no packages)."""
+    show = "import sys; print(f'{sys.version_info[0]}.{sys.version_info[1]}')"
+    return {
+        "debian": (output(DEBIAN_PYTHON, "-c", show) or "3").strip(),
+        "own": f"{sys.version_info[0]}.{sys.version_info[1]}",
+    }
+
+
+class Need(NamedTuple):
+    """A row of the table. `without` tells what is skipped; empty: nothing can be done without."""
+
+    group: str
+    name: str
+    met: Callable[[], bool]
+    packages: str
+    without: str = ""
+
+
+HEADERS = "import os, sysconfig; os.stat(sysconfig.get_path('include') + '/Python.h')"
+NO_UNIT = "the tests in C (tests/unit) are skipped"
+NO_MTA = "the tests with a real Postfix (tests/mta) are skipped"
+NO_CORPUS = "the messages of the email package's tests are not sent through Postfix"
+NO_ORACLE = "nothing is compared with the older package"
+
+NEEDS = [
+    Need("build", "a C compiler", compiler, "gcc libc6-dev"),
+    Need("build", "venv", own_venv, "python{own}-venv"),
+    Need("build", "Python.h", own_headers, "python{own}-dev"),
+    Need("test", "pkg-config", program("pkg-config"), "pkg-config", NO_UNIT),
+    Need(
+        "test",
+        "cmocka",
+        lambda: output("pkg-config", "--exists", "cmocka") is not None,
+        "libcmocka-dev",
+        NO_UNIT,
+    ),
+    Need("test", "postfix", program("postfix"), "postfix", NO_MTA),
+    Need("test", "root", lambda: os.geteuid() == 0, "", f"{NO_MTA}: run make as root"),
+    Need("test", "messages", messages, "libpython{debian}-testsuite", NO_CORPUS),
+    Need(
+        "test",
+        "python3-milter",
+        debian_python_runs("import milter"),
+        "python3-milter",
+        NO_ORACLE,
+    ),
+    Need("bench", "Debian's Python.h", debian_python_runs(HEADERS), "python3-dev"),
+    Need("bench", "Debian's venv", debian_python_runs("import ensurepip"), "python3-venv"),
+    Need("bench", "python3-milter", debian_python_runs("import milter"), "python3-milter"),
+    Need("bench", "libmilter", Path("/usr/include/libmilter/mfapi.h").exists, "libmilter-dev"),
+    Need("lint", "clang-format", program("clang-format-14", "clang-format"), "clang-format"),
+    Need("lint", "clang-tidy", program("clang-tidy-14", "clang-tidy"), "clang-tidy"),
+    Need("lint", "cppcheck", program("cppcheck"), "cppcheck"),
+]
+
+
+def packages_of(needs: list[Need]) -> list[str]:
+    """The packages that meet some needs."""
+    names = " ".join(need.packages for need in needs).format(**versions())
+    return sorted(set(names.split()))
+
+
+def install(packages: list[str]) -> None:
+    """Installs packages without a question; shows what apt said only if it failed."""
+    print("installing", *packages, flush=True)
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    options = ("-qq", "-y", "-o", "DPkg::Lock::Timeout=300")
+    get = ["apt-get", *options, "install", "--no-install-recommends", *packages]
+    if "postfix" in packages:
+        output("debconf-set-selections", feed=ANSWERS)
+    # The lists of packages are fetched only if those at hand do not do.
+    for command in (get, ["apt-get", *options, "update"], get):
+        done = subprocess.run(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0 and command is get:
+            return
+    print(done.stdout)
+
+
+def main(arguments: list[str]) -> int:
+    """Does what the text at the top says; returns the exit status."""
+    if arguments[:1] == ["--has"]:
+        return not all(need.met() for need in NEEDS if need.name in arguments[1:])
+
+    missing = [need for need in NEEDS if need.group in arguments and not need.met()]
+    packages = packages_of(missing)
+    if packages and os.geteuid() == 0 and shutil.which("apt-get"):
+        install(packages)
+        missing = [need for need in missing if not need.met()]
+        packages = packages_of(missing)
+    for need in missing:
+        print(f"missing: {need.name}: {need.without or 'nothing can be done without it'}")
+    if packages and shutil.which("apt-get"):
+        print("install it by: sudo", sys.executable, Path(__file__).resolve(), *arguments)
+    elif packages:
+        print("install it by your system's means; Debian's packages are:", *packages)
+    return any(CI or not need.without for need in missing)
+
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,31 @@
+"""What holds for all tests in Python: where CI=true, a skipped test is a failed one."""
+
+import os
+
+import pytest
+
+CI = os.environ.get("CI") == "true"
+
+
+def _as_failure(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if CI and report.skipped and not hasattr(report, "wasxfail"):
+        where = report.longrepr
+        reason = where[2] if isinstance(where, tuple) else where
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was skipped although CI=true: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():  # type: ignore[no-untyped-def]
+    """For tests."""
+    report = yield
+    _as_failure(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():  # type: ignore[no-untyped-def]
+    """For whole files that skip themselves."""
+    report = yield
+    _as_failure(report)
+    return report
