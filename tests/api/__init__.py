@@ -1,0 +1,1 @@
+"""Tests of the compatible API: the older package as the oracle, and ours."""

@@ -1,0 +1,172 @@
+"""Exceptions in callbacks of ours: where they are reported, and with what."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Start
+
+REPORTED = """
+import logging
+class ToRecord(logging.Handler):
+    def emit(self, line):
+        kind, value, trace = line.exc_info or (None, None, None)
+        frames = []
+        while trace:
+            frames.append(trace.tb_frame.f_code.co_name)
+            trace = trace.tb_next
+        record("log", line.name, line.levelname, line.getMessage(), kind and kind.__name__,
+               str(value), frames)
+logging.getLogger("Milter").addHandler(ToRecord())
+logging.getLogger("Milter").propagate = False
+class Filter(Milter.Base):
+    def connect(self, hostname, family, hostaddr): return Milter.CONTINUE
+    def envfrom(self, f, *params): self.fail()
+    def fail(self): raise ValueError("no such thing")
+    def hello(self, name): return None
+    def abort(self): raise KeyError("abort")
+    def close(self): raise KeyError("close")
+"""
+
+
+@pytest.fixture(params=["ours-lowlevel", "ours-fast"])
+def implementation(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_the_log_has_the_traceback_and_the_queue_id(start: Start) -> None:
+    program = start(REPORTED + "run(Filter)")
+    mta = program.connect()
+    mta.negotiate()
+    mta.connect("mail.example", "192.0.2.1")
+    mta.macros("M", "i", "4ABC9")
+    assert mta.mail()[0] == "y"
+    ((_, logger, level, message, kind, text, frames),) = program.seen()
+    assert (logger, level, kind, text) == ("Milter", "ERROR", "ValueError", "no such thing")
+    assert frames[-2:] == ["envfrom", "fail"]
+    for word in ("testfilter", "mail.example", "4ABC9", "envfrom"):
+        assert word in message
+
+
+def test_without_a_queue_id(start: Start) -> None:
+    program = start(REPORTED + "run(Filter)")
+    mta = program.connect()
+    mta.negotiate()
+    assert mta.mail()[0] == "y"
+    ((*_, message, _, _, _),) = program.seen()
+    assert "queue" not in message
+    assert "testfilter" in message
+
+
+def test_a_result_that_is_no_int(start: Start) -> None:
+    program = start(REPORTED + "run(Filter)")
+    mta = program.connect()
+    mta.negotiate()
+    assert mta.helo()[0] == "y"
+    ((*_, kind, text, _),) = program.seen()
+    assert (kind, text) == ("error", "The helo callback must return int")
+
+
+def test_abort_and_close(start: Start) -> None:
+    program = start(REPORTED + "run(Filter)")
+    mta = program.connect()
+    mta.negotiate()
+    mta.connect()
+    mta.mail()
+    mta.close()
+    program.until(lambda: any("'close'" in str(what) for what in program.seen()))
+    assert [what[4:6] for what in program.seen() if what[4]] == [
+        ("ValueError", "no such thing"),
+        ("KeyError", "'close'"),
+    ]
+
+
+def test_the_hook_of_the_program(start: Start) -> None:
+    program = start(
+        REPORTED
+        + """
+def hook(args): record("hook", args.exc_type.__name__, str(args.exc_value),
+                           bool(args.exc_traceback))
+sys.unraisablehook = hook
+run(Filter)
+"""
+    )
+    mta = program.connect()
+    mta.negotiate()
+    assert mta.mail()[0] == "y"
+    assert [what for what in program.seen() if what[0] == "hook"] == [
+        ("hook", "ValueError", "no such thing", True)
+    ]
+
+
+def test_on_standard_error(start: Start) -> None:
+    """Where the program sets up no logging: once, with the traceback."""
+    program = start(
+        """
+        class Filter(Milter.Base):
+            def envfrom(self, f, *params): raise ValueError("no such thing")
+        run(Filter)
+        """,
+        tracebacks=True,
+    )
+    mta = program.connect()
+    mta.negotiate()
+    assert mta.mail()[0] == "y"
+    assert program.output().count("ValueError: no such thing") == 1
+    assert program.output().count("Traceback") == 1
+
+
+def test_a_handler_that_raises(start: Start) -> None:
+    """The log itself fails: the message is answered all the same."""
+    program = start(
+        """
+        import logging
+        class Broken(logging.Handler):
+            def emit(self, line): raise OSError("disk full")
+        logging.getLogger("Milter").addHandler(Broken())
+        class Filter(Milter.Base):
+            def envfrom(self, f, *params): raise ValueError("no such thing")
+        run(Filter)
+        """,
+        tracebacks=True,
+    )
+    mta = program.connect()
+    mta.negotiate()
+    assert mta.mail()[0] == "y"
+    assert mta.helo() == "c"
+    program.until(lambda: "disk full" in program.output())
+
+
+def test_an_exception_holds_no_object(start: Start) -> None:
+    """What a callback raised is let go: no connection's object stays behind for it."""
+    program = start(
+        """
+        import gc, weakref, logging
+        logging.getLogger("Milter").addHandler(logging.NullHandler())
+        logging.getLogger("Milter").propagate = False
+        made = []
+        class Filter(Milter.Base):
+            def __init__(self): made.append(weakref.ref(self))
+            def hello(self, name):
+                gc.collect()
+                record([ref() is None for ref in made])
+                return Milter.CONTINUE
+            def envfrom(self, f, *params): raise ValueError("no such thing")
+            def close(self): return Milter.CONTINUE
+        run(Filter)
+        """
+    )
+    mta = program.connect()
+    mta.negotiate()
+    mta.mail()
+    mta.quit()
+
+    def let_go() -> bool:
+        again = program.connect()
+        again.negotiate()
+        again.helo()
+        gone: list[bool] = program.seen()[-1][0]
+        again.quit()
+        return gone[0]
+
+    program.until(let_go)
