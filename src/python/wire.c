@@ -443,8 +443,10 @@ static int add(PyObject *module, const char *name, PyObject *value)
 static PyObject *packets(enum mkit_direction direction)
 {
     PyObject *dict = PyDict_New();
-    for (const struct mkit_packet_kind *kind = mkit_packet_kinds(direction); dict && kind->name;
-         kind++) {
+    for (int command = 0; dict && command <= UINT8_MAX; command++) {
+        const struct mkit_packet_kind *kind = mkit_packet_kind(direction, (uint8_t)command);
+        if (!kind)
+            continue;
         PyObject *key = PyBytes_FromStringAndSize((const char *)&kind->command, 1);
         PyObject *value = Py_BuildValue("(ss)", kind->name, kind->layout);
         if (!key || !value || PyDict_SetItem(dict, key, value) < 0)

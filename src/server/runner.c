@@ -309,8 +309,11 @@ static void run(struct runner *runner)
             pthread_mutex_lock(&server->lock);
         } else if (!server->polling && !surplus) {
             wait_for_events(runner);
-        } else if (!wait_for_work(runner)) {
-            return;
+        } else {
+            if (surplus) /* what it leaves behind is for another one */
+                runners_for_work(server);
+            if (!wait_for_work(runner))
+                return;
         }
     }
 }
@@ -378,6 +381,9 @@ int runner_start(struct mkit_server *server)
 
 void runners_for_work(struct mkit_server *server)
 {
+    /* Where no further one may be active, the one that waits for events has to see to it. */
+    if (server->ready_count && server->polling && server->active >= server->target)
+        poller_wake(server->poller);
     if (server->finishing || !has_work(server))
         return;
     unsigned wanted = server->ready_count + !server->polling;

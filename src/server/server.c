@@ -271,8 +271,6 @@ static void end_idle(struct mkit_server *server, enum conn_ending why,
             server_make_ready(server, conn);
         }
     }
-    if (server->ready_count && server->polling)
-        poller_wake(server->poller);
     runners_for_work(server);
 }
 

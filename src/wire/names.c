@@ -1,40 +1,42 @@
 /* Tables of what exists in the protocol: packets with their layouts, and the names of all codes. */
 #include "wire/protocol.h"
 
+/* Both tables are indexed by the packet's command. */
+#define KIND(command, name, layout) [command] = {command, name, layout}
+
 static const struct mkit_packet_kind commands[] = {
-    {MKIT_C_ABORT, "ABORT", ""},          {MKIT_C_BODY, "BODY", "b"},
-    {MKIT_C_CONNECT, "CONNECT", "zf?wz"}, {MKIT_C_MACRO, "MACRO", "c*"},
-    {MKIT_C_BODYEOB, "BODYEOB", "*"},     {MKIT_C_HELO, "HELO", "z"},
-    {MKIT_C_QUIT_NC, "QUIT_NC", ""},      {MKIT_C_HEADER, "HEADER", "zz"},
-    {MKIT_C_MAIL, "MAIL", "a"},           {MKIT_C_EOH, "EOH", ""},
-    {MKIT_C_OPTNEG, "OPTNEG", "uuu"},     {MKIT_C_QUIT, "QUIT", ""},
-    {MKIT_C_RCPT, "RCPT", "a"},           {MKIT_C_DATA, "DATA", ""},
-    {MKIT_C_UNKNOWN, "UNKNOWN", "z"},     {0, NULL, NULL},
+    KIND(MKIT_C_ABORT, "ABORT", ""),          KIND(MKIT_C_BODY, "BODY", "b"),
+    KIND(MKIT_C_CONNECT, "CONNECT", "zf?wz"), KIND(MKIT_C_MACRO, "MACRO", "c*"),
+    KIND(MKIT_C_BODYEOB, "BODYEOB", "*"),     KIND(MKIT_C_HELO, "HELO", "z"),
+    KIND(MKIT_C_QUIT_NC, "QUIT_NC", ""),      KIND(MKIT_C_HEADER, "HEADER", "zz"),
+    KIND(MKIT_C_MAIL, "MAIL", "a"),           KIND(MKIT_C_EOH, "EOH", ""),
+    KIND(MKIT_C_OPTNEG, "OPTNEG", "uuu"),     KIND(MKIT_C_QUIT, "QUIT", ""),
+    KIND(MKIT_C_RCPT, "RCPT", "a"),           KIND(MKIT_C_DATA, "DATA", ""),
+    KIND(MKIT_C_UNKNOWN, "UNKNOWN", "z"),
 };
 
 static const struct mkit_packet_kind replies[] = {
-    {MKIT_R_ADDRCPT, "ADDRCPT", "z"},
-    {MKIT_R_DELRCPT, "DELRCPT", "z"},
-    {MKIT_R_ADDRCPT_PAR, "ADDRCPT_PAR", "z?z"},
-    {MKIT_R_SHUTDOWN, "SHUTDOWN", ""},
-    {MKIT_R_OPTNEG, "OPTNEG", "uuu&uz"},
-    {MKIT_R_ACCEPT, "ACCEPT", ""},
-    {MKIT_R_REPLBODY, "REPLBODY", "*"},
-    {MKIT_R_CONTINUE, "CONTINUE", ""},
-    {MKIT_R_DISCARD, "DISCARD", ""},
-    {MKIT_R_CHGFROM, "CHGFROM", "z?z"},
-    {MKIT_R_CONN_FAIL, "CONN_FAIL", ""},
-    {MKIT_R_ADDHEADER, "ADDHEADER", "zz"},
-    {MKIT_R_INSHEADER, "INSHEADER", "uzz"},
-    {MKIT_R_SETSYMLIST, "SETSYMLIST", "*"},
-    {MKIT_R_CHGHEADER, "CHGHEADER", "uzz"},
-    {MKIT_R_PROGRESS, "PROGRESS", ""},
-    {MKIT_R_QUARANTINE, "QUARANTINE", "z"},
-    {MKIT_R_REJECT, "REJECT", ""},
-    {MKIT_R_SKIP, "SKIP", ""},
-    {MKIT_R_TEMPFAIL, "TEMPFAIL", ""},
-    {MKIT_R_REPLYCODE, "REPLYCODE", "z"},
-    {0, NULL, NULL},
+    KIND(MKIT_R_ADDRCPT, "ADDRCPT", "z"),
+    KIND(MKIT_R_DELRCPT, "DELRCPT", "z"),
+    KIND(MKIT_R_ADDRCPT_PAR, "ADDRCPT_PAR", "z?z"),
+    KIND(MKIT_R_SHUTDOWN, "SHUTDOWN", ""),
+    KIND(MKIT_R_OPTNEG, "OPTNEG", "uuu&uz"),
+    KIND(MKIT_R_ACCEPT, "ACCEPT", ""),
+    KIND(MKIT_R_REPLBODY, "REPLBODY", "*"),
+    KIND(MKIT_R_CONTINUE, "CONTINUE", ""),
+    KIND(MKIT_R_DISCARD, "DISCARD", ""),
+    KIND(MKIT_R_CHGFROM, "CHGFROM", "z?z"),
+    KIND(MKIT_R_CONN_FAIL, "CONN_FAIL", ""),
+    KIND(MKIT_R_ADDHEADER, "ADDHEADER", "zz"),
+    KIND(MKIT_R_INSHEADER, "INSHEADER", "uzz"),
+    KIND(MKIT_R_SETSYMLIST, "SETSYMLIST", "*"),
+    KIND(MKIT_R_CHGHEADER, "CHGHEADER", "uzz"),
+    KIND(MKIT_R_PROGRESS, "PROGRESS", ""),
+    KIND(MKIT_R_QUARANTINE, "QUARANTINE", "z"),
+    KIND(MKIT_R_REJECT, "REJECT", ""),
+    KIND(MKIT_R_SKIP, "SKIP", ""),
+    KIND(MKIT_R_TEMPFAIL, "TEMPFAIL", ""),
+    KIND(MKIT_R_REPLYCODE, "REPLYCODE", "z"),
 };
 
 static const char *const action_names[] = {
@@ -72,17 +74,11 @@ static const char *const verdict_names[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-const struct mkit_packet_kind *mkit_packet_kinds(enum mkit_direction direction)
-{
-    return direction == MKIT_TO_FILTER ? commands : replies;
-}
-
 const struct mkit_packet_kind *mkit_packet_kind(enum mkit_direction direction, uint8_t command)
 {
-    for (const struct mkit_packet_kind *kind = mkit_packet_kinds(direction); kind->name; kind++)
-        if (kind->command == command)
-            return kind;
-    return NULL;
+    const struct mkit_packet_kind *table = direction == MKIT_TO_FILTER ? commands : replies;
+    const size_t count = direction == MKIT_TO_FILTER ? COUNT(commands) : COUNT(replies);
+    return command < count && table[command].name ? &table[command] : NULL;
 }
 
 static const char *bit_name(uint32_t bit, const char *const *names, size_t count)

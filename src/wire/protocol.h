@@ -102,9 +102,6 @@ struct mkit_packet_kind {
 /* Finds a packet's kind. NULL if there is no such command in that direction. */
 const struct mkit_packet_kind *mkit_packet_kind(enum mkit_direction direction, uint8_t command);
 
-/* The kinds of one direction, ended by an entry with command 0. */
-const struct mkit_packet_kind *mkit_packet_kinds(enum mkit_direction direction);
-
 /* Names of flag bits ("ADDHDRS", "NR_HDR"), for logs. NULL for a bit without a name. */
 const char *mkit_action_name(uint32_t bit);
 const char *mkit_protocol_name(uint32_t bit);

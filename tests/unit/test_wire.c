@@ -150,21 +150,21 @@ static void every_packet_is_in_the_table(void **state)
     static const char *const all[] = {
         [MKIT_TO_FILTER] = "ABCDEHKLMNOQRTU", [MKIT_TO_MTA] = "+-24Oabcdefhilmpqrsty"};
     for (int direction = 0; direction < 2; direction++) {
-        size_t count = 0;
-        const struct mkit_packet_kind *kind = mkit_packet_kinds((enum mkit_direction)direction);
-        for (; kind->command; kind++, count++) {
-            assert_non_null(strchr(all[direction], kind->command));
-            assert_ptr_equal(mkit_packet_kind((enum mkit_direction)direction, kind->command), kind);
+        for (int command = 0; command < 256; command++) {
+            const struct mkit_packet_kind *kind =
+                mkit_packet_kind((enum mkit_direction)direction, (uint8_t)command);
+            if (command == 0 || !strchr(all[direction], command)) {
+                assert_null(kind);
+                continue;
+            }
+            assert_non_null(kind);
+            assert_int_equal(kind->command, command);
             bool tested = false;
             for (size_t i = 0; i < COUNT(cases); i++)
                 tested = tested || ((int)cases[i].direction == direction &&
                                     cases[i].command == kind->command);
             assert_true(tested);
         }
-        assert_int_equal(count, strlen(all[direction]));
-        for (int command = 0; command < 256; command++)
-            if (command == 0 || !strchr(all[direction], command))
-                assert_null(mkit_packet_kind((enum mkit_direction)direction, (uint8_t)command));
     }
 }
 

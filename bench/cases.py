@@ -1,0 +1,155 @@
+"""What is compared, under which load, and the figures that are to be reached: tables only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# Protocol bits (docs/protocol.md 2.3): steps that are not sent, and steps without a reply.
+NO_STEP_BITS = 0x37F
+NO_REPLY_BITS = 0xFF080
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a filter answers: the script that does it in Python, and the no-reply bits that it must
+    negotiate. All get every step."""
+
+    script: str
+    no_reply: int
+
+
+MODES = {
+    "every": Mode("every_step.py", 0),
+    "noreply": Mode("noreply.py", NO_REPLY_BITS),
+    "low": Mode("low_level.py", 0),
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A filter on one library. `side` is the Python side ("ours", "peer") or "c"; a `foreign` one
+    that fails is left out with a note, any other fails the benchmark."""
+
+    name: str
+    side: str
+    executable: str = ""  # in C
+    mode: str = ""  # always this one, not the case's
+    foreign: bool = False
+
+
+OURS = "ours"
+PEER = "python3-milter"
+
+PROGRAMS = {
+    program.name: program
+    for program in (
+        Program(OURS, "ours"),
+        Program(PEER, "peer", foreign=True),
+        Program("ours, low level", "ours", mode="low"),
+        Program("python3-milter, low level", "peer", mode="low", foreign=True),
+        Program("C on milterkit.h", "c", "mkit_filter"),
+        Program("C on libmilter", "c", "libmilter_filter", foreign=True),
+        Program("floor", "c", "floor"),
+    )
+}
+USUAL = (OURS, PEER, "C on milterkit.h", "C on libmilter", "floor")
+LOW_LEVEL = ("ours, low level", "python3-milter, low level")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A load. `total` is the least number of messages that is measured."""
+
+    name: str
+    title: str
+    mode: str
+    total: int
+    connections: int = 20
+    messages: int = 100  # per connection
+    headers: int = 15
+    body: int = 4096
+    programs: tuple[str, ...] = USUAL
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("every", "every step answered", "every", 2000, programs=USUAL + LOW_LEVEL),
+        Case("noreply", "no replies but at the end", "noreply", 2000),
+        Case("one", "one message per connection, every step answered", "every", 1000, messages=1),
+        Case("wide", "200 connections, every step answered", "every", 4000, 200, 20),
+        Case("big", "1 MB bodies, every step answered", "every", 200, messages=10, body=1_000_000),
+    )
+}
+# Cases of their own kind: memory over many messages, memory of idle connections.
+GROWTH = "growth"
+IDLE = "idle"
+ALL_CASES = (*CASES, GROWTH, IDLE)
+QUICK_CASES = ("every", "noreply", "one", GROWTH)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A bound on a metric of one program, or on its ratio to another's in the same run."""
+
+    case: str
+    metric: str  # a key of METRICS
+    now: float | None
+    later: float | None
+    program: str = OURS
+    base: str = ""
+
+
+METRICS = {
+    "cpu": "CPU per message",
+    "p99": "p99 latency",
+    "calls": "system calls per message",
+    "calls_per_packet": "system calls per packet",
+    "growth": "MiB grown",
+    "idle": "KiB per idle connection",
+}
+
+FIGURES = (
+    Figure("every", "cpu", 0.45, 0.25, base=PEER),
+    Figure("noreply", "cpu", 0.10, 0.04, base=PEER),
+    Figure("one", "cpu", None, 0.18, base=PEER),
+    Figure("wide", "cpu", None, 0.12, base=PEER),
+    Figure("wide", "p99", None, 0.12, base=PEER),
+    Figure("big", "cpu", None, 0.32, base=PEER),
+    Figure("every", "cpu", None, 0.50, base="C on libmilter"),
+    Figure("every", "calls_per_packet", None, 3.0),
+    Figure("noreply", "calls", None, 6.0),
+    Figure(GROWTH, "growth", 2.0, 2.0),
+    Figure(IDLE, "idle", None, 2.0, program="C on milterkit.h"),
+    Figure(IDLE, "idle", None, 3.0),
+)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    rounds: int
+    cpu_seconds: float  # of one measurement, as far as `most` allows
+    most: int  # times a case's total
+    growth: tuple[int, int]  # messages before the first look at memory, and before the second
+    idle: int  # connections
+
+
+FULL = Effort(rounds=5, cpu_seconds=1.5, most=20, growth=(20_000, 200_000), idle=10_000)
+QUICK = Effort(rounds=2, cpu_seconds=0.2, most=5, growth=(2_000, 20_000), idle=1_000)
+
+
+@dataclass
+class Result:
+    """All samples of one program under one case, a list for each metric."""
+
+    samples: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, **values: float) -> None:
+        """Notes one value for each metric that is named."""
+        for metric, value in values.items():
+            self.samples.setdefault(metric, []).append(value)
+
+
+Results = dict[str, dict[str, Result]]  # by case, by program

@@ -1,0 +1,331 @@
+"""One measurement: a filter is started, loaded, read by its CPU clock, and ended."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cases import MODES, NO_REPLY_BITS, NO_STEP_BITS, Case, Effort, Mode, Program
+from prepare import BENCH, BenchError, Tools
+
+START_SECONDS = 30
+LOAD_SECONDS = 1800
+MIB = 1 << 20
+
+
+def raise_descriptor_limit() -> int:
+    """Allows this process and its children as many descriptors as the system does."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A running filter."""
+
+    pid: int
+    clock: int  # of its CPU time, for time.clock_gettime_ns
+    path: str  # of its socket
+    mode: Mode
+    modules: tuple[str, ...]  # files that Milter and milter came from; none in C
+    stop: Callable[[], str]  # ends it as its user would, and returns what it printed then
+
+    def cpu_ns(self) -> int:
+        """CPU time so far, user and system, all threads, nanoseconds."""
+        return time.clock_gettime_ns(self.clock)
+
+    def rss(self) -> int:
+        """Resident memory, bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        if not found:
+            raise BenchError(f"process {self.pid} has ended")
+        return int(found[1]) * 1024
+
+
+def cpu_clock(pid: int) -> int:
+    """The id of a process's CPU clock."""
+    clock = ctypes.c_int()
+    error = ctypes.CDLL(None).clock_getcpuclockid(ctypes.c_int(pid), ctypes.byref(clock))
+    if error:
+        raise BenchError(f"no CPU clock of process {pid}: {os.strerror(error)}")
+    return clock.value
+
+
+def check_modules(program: Program, tools: Tools, modules: tuple[str, ...]) -> None:
+    """Makes sure that ours and the peer's do not stand in for each other."""
+    if program.side == "c":
+        return
+    inside = [Path(module).resolve().is_relative_to(tools.venv) for module in modules]
+    if len(modules) != 2 or set(inside) != {program.side == "ours"}:
+        raise BenchError(f"{program.name} would run on {', '.join(modules) or 'no module'}")
+
+
+def command_of(program: Program, tools: Tools, mode_name: str, path: str) -> list[str]:
+    """The command line of a filter."""
+    if program.side == "c":
+        return [str(tools.c / program.executable), path, mode_name]
+    python = tools.ours_python if program.side == "ours" else tools.peer_python
+    return [str(python), "-I", str(BENCH / "filters" / MODES[mode_name].script), path]
+
+
+def wait_until_accepting(process: subprocess.Popen[str], path: str, errors: Path) -> None:
+    """Waits until somebody accepts at the socket."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(path) == 0:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise BenchError(f"the filter did not start:\n{errors.read_text(errors='replace')}")
+        time.sleep(0.005)
+
+
+@contextmanager
+def running(program: Program, tools: Tools, mode: str) -> Iterator[Filter]:
+    """Starts a filter on a unix socket of its own, and ends it: it is killed, since all that it
+    was to show has been read."""
+    mode_name = program.mode or mode
+    with tempfile.TemporaryDirectory(prefix="milterkit-bench-") as folder:
+        path = f"{folder}/socket"
+        errors = Path(folder) / "stderr"
+        with errors.open("wb") as stderr:
+            process = subprocess.Popen(
+                command_of(program, tools, mode_name, path),
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                stdin=subprocess.DEVNULL,
+                cwd=folder,
+                text=True,
+            )
+        try:
+            assert process.stdout
+            lines = 0 if program.side == "c" else 2
+            modules = tuple(filter(None, (process.stdout.readline().strip() for _ in range(lines))))
+            wait_until_accepting(process, path, errors)
+            check_modules(program, tools, modules)
+            clock = cpu_clock(process.pid)
+
+            def stop() -> str:
+                process.terminate()
+                return process.communicate(timeout=START_SECONDS)[0]
+
+            yield Filter(process.pid, clock, path, MODES[mode_name], modules, stop)
+            if process.poll() or errors.stat().st_size:
+                text = errors.read_text(errors="replace")[-2000:]
+                raise BenchError(f"{program.name} failed (status {process.poll()}):\n{text}")
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+
+def load_command(tools: Tools, filter_: Filter, **options: int) -> list[str]:
+    """The command line of the load generator."""
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return [str(tools.c / "load"), *words, filter_.path]
+
+
+def case_options(case: Case, total: int) -> dict[str, int]:
+    """The load generator's options for a case."""
+    return {
+        "connections": case.connections,
+        "messages": case.messages,
+        "headers": case.headers,
+        "body": case.body,
+        "messages_total": total,
+    }
+
+
+def check_load(filter_: Filter, text: str, total: int) -> dict[str, Any]:
+    """Reads the load generator's report; the filter must have done what it is measured for."""
+    found: dict[str, Any] = json.loads(text)
+    protocol = found["protocol"]
+    if found["verdicts"] != {"c": total} or found["messages"] != total:
+        raise BenchError(f"of {total} messages, verdicts came for {found['verdicts']}")
+    if protocol & (NO_REPLY_BITS | NO_STEP_BITS) != filter_.mode.no_reply:
+        raise BenchError(f"the filter negotiated {protocol:#x}, which is not what is measured")
+    return found
+
+
+def send(tools: Tools, filter_: Filter, case: Case, total: int) -> dict[str, Any]:
+    """Sends messages and returns the load generator's report. A wrong reply is a BenchError."""
+    command = load_command(tools, filter_, **case_options(case, total))
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=LOAD_SECONDS, check=False
+    )
+    if done.returncode:
+        raise BenchError(f"{' '.join(command)}\n{done.stderr}")
+    return check_load(filter_, done.stdout, total)
+
+
+def pick_total(case: Case, effort: Effort, ns: int, sent: int) -> int:
+    """How many messages to measure, when `sent` took `ns` of CPU time: whole connections."""
+    unit = case.connections * case.messages
+    wanted = effort.cpu_seconds * 1e9 * sent / max(ns, 1)
+    total = min(max(wanted, case.total), case.total * effort.most)
+    return max(1, round(total / unit)) * unit
+
+
+def busy_seconds() -> float:
+    """CPU time that all programs of the machine have used."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = map(int, fields[:7])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def children_seconds() -> float:
+    """CPU time of the load generators that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(program: Program, tools: Tools, case: Case, effort: Effort) -> dict[str, float]:
+    """One sample of a program under a case: values for each metric."""
+    with running(program, tools, case.mode) as filter_:
+        warm = max(case.total // 10, case.connections)
+        began = filter_.cpu_ns()
+        send(tools, filter_, case, warm)
+        total = pick_total(case, effort, filter_.cpu_ns() - began, warm)
+        rss = filter_.rss()
+        machine = busy_seconds() - children_seconds()
+        wall = time.monotonic()
+        began = filter_.cpu_ns()
+        found = send(tools, filter_, case, total)
+        cpu = filter_.cpu_ns() - began
+        wall = time.monotonic() - wall
+        others = busy_seconds() - children_seconds() - machine - cpu / 1e9
+        return {
+            "cpu": cpu / 1000 / total,
+            "rate": found["messages_per_second"],
+            "p50": found["message_us"]["p50"],
+            "p99": found["message_us"]["p99"],
+            "rss_before": rss / MIB,
+            "rss_after": filter_.rss() / MIB,
+            "others": 100 * max(0.0, others) / (wall * (os.cpu_count() or 1)),
+        }
+
+
+def prove(program: Program, tools: Tools, case: Case) -> tuple[str, ...]:
+    """Makes sure that a filter in Python sees all that is sent, to the byte, before its speed is
+    believed. Returns the files of its modules."""
+    with running(program, tools, case.mode) as filter_:
+        octets = send(tools, filter_, case, case.connections * 3)["octets"]
+        seen = filter_.stop().strip()
+    if seen != str(octets):
+        raise BenchError(f"{program.name} saw {seen} octets of {octets} in case {case.name}")
+    return filter_.modules
+
+
+# --------------------------------------------------------------------------------- system calls
+
+
+def count_by_perf(tools: Tools, filter_: Filter, case: Case) -> tuple[int, dict[str, Any]] | None:
+    """Counts a filter's system calls during a load with perf; None if it cannot."""
+    with tempfile.NamedTemporaryFile("r", prefix="milterkit-bench-") as output:
+        perf = ["perf", "stat", "-x", ";", "-e", "raw_syscalls:sys_enter", "-o", output.name]
+        load = load_command(tools, filter_, **case_options(case, case.total))
+        done = subprocess.run(
+            [*perf, "-p", str(filter_.pid), "--", *load],
+            capture_output=True,
+            text=True,
+            timeout=LOAD_SECONDS,
+            check=False,
+        )
+        found = re.search(r"^(\d+);[^;]*;raw_syscalls:sys_enter", output.read(), re.MULTILINE)
+    if done.returncode or not found:
+        return None
+    return int(found[1]), check_load(filter_, done.stdout, case.total)
+
+
+def count_by_strace(tools: Tools, filter_: Filter, case: Case) -> tuple[int, dict[str, Any]] | None:
+    """Counts a filter's system calls during a load with strace; None if it cannot."""
+    strace = ["strace", "-f", "-c", "-p", str(filter_.pid)]
+    with subprocess.Popen(strace, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr
+        if "attached" not in tracer.stderr.readline():
+            return None
+        found = send(tools, filter_, case, case.total)
+        tracer.send_signal(signal.SIGINT)
+        table = tracer.stderr.read()
+    total = re.search(r"^\S+\s+\S+\s+(?:\d+\s+)?(\d+)\s+(?:\d+\s+)?total$", table, re.MULTILINE)
+    return (int(total[1]), found) if total else None
+
+
+def count_calls(program: Program, tools: Tools, case: Case) -> dict[str, float]:
+    """System calls per message and per packet of the MTA, in a run of their own; empty if the
+    system lets us not count."""
+    ways = (("perf", count_by_perf), ("strace", count_by_strace))
+    for name, way in ways:
+        if not shutil.which(name):
+            continue
+        with running(program, tools, case.mode) as filter_:
+            send(tools, filter_, case, max(case.total // 10, case.connections))
+            counted = way(tools, filter_, case)
+        if counted:
+            calls, found = counted
+            return {"calls": calls / case.total, "calls_per_packet": calls / found["packets_sent"]}
+    return {}
+
+
+# -------------------------------------------------------------------------------------- memory
+
+
+def growth(program: Program, tools: Tools, case: Case, effort: Effort) -> dict[str, float]:
+    """Resident memory after few and after many messages."""
+    few, many = effort.growth
+    with running(program, tools, case.mode) as filter_:
+        send(tools, filter_, case, few)
+        before = filter_.rss()
+        send(tools, filter_, case, many - few)
+        after = filter_.rss()
+    return {
+        "rss_before": before / MIB,
+        "rss_after": after / MIB,
+        "growth": (after - before) / MIB,
+    }
+
+
+def rss_with_idle(tools: Tools, filter_: Filter, count: int) -> int:
+    """Resident memory while `count` connections are open that send nothing."""
+    command = [*load_command(tools, filter_, connections=0, idle=count), "--pause"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as load:
+        assert load.stdout
+        ready = load.stdout.readline().strip() == "ready"
+        rss = filter_.rss()
+        _, errors = load.communicate()
+    if not ready or load.returncode:
+        raise BenchError(f"{count} idle connections:\n{errors}")
+    return rss
+
+
+def idle(program: Program, tools: Tools, effort: Effort) -> dict[str, float]:
+    """Resident memory without and with many idle connections. A few that came and went before
+    have made what is made once. Each has greeted, so that the filter's own object is there."""
+    with running(program, tools, "every") as filter_:
+        rss_with_idle(tools, filter_, 64)
+        before = filter_.rss()
+        after = rss_with_idle(tools, filter_, effort.idle)
+    return {
+        "rss_before": before / MIB,
+        "rss_after": after / MIB,
+        "idle": (after - before) / 1024 / effort.idle,
+    }
