@@ -375,7 +375,7 @@ enum mkit_poller { MKIT_POLLER_BEST, MKIT_POLLER_EPOLL, MKIT_POLLER_POLL };
 /* Settings of a server; 0 stands for the default. */
 struct mkit_server_options {
     unsigned timeout;         /* seconds an MTA may be silent or refuse to read; default 7210 */
-    unsigned drain;           /* seconds that stop waits for open messages; default 30 */
+    int drain;                /* seconds that stop waits for open messages; default 30, -1 none */
     unsigned max_threads;     /* default 512 */
     unsigned max_connections; /* past it: accepted and closed at once; default no limit */
     unsigned runners;         /* threads that may compute at once; default 1 with enter_batch,

@@ -117,7 +117,7 @@ class Server:
             actions=milter.CURR_ACTS if actions is None else actions,
             policy=exception_policy,
             timeout=timeout,
-            drain=drain,
+            drain=drain or -1,  # the engine's 0 is its default
             max_connections=max_connections,
             max_threads=max_threads,
         )

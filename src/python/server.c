@@ -123,11 +123,11 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     unsigned long actions;
     int policy;
     unsigned timeout;
-    unsigned drain;
+    int drain;
     unsigned max_connections;
     unsigned max_threads;
     int poller = MKIT_POLLER_BEST;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIIII|i", names, &factory, &planner, &name,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiII|i", names, &factory, &planner, &name,
                                      &actions, &policy, &timeout, &drain, &max_connections,
                                      &max_threads, &poller))
         return NULL;

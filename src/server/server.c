@@ -90,7 +90,7 @@ struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
     server->filter = filter;
     server->options = (struct mkit_server_options){
         .timeout = or_default(options->timeout, DEFAULT_TIMEOUT),
-        .drain = or_default(options->drain, DEFAULT_DRAIN),
+        .drain = options->drain ? options->drain : DEFAULT_DRAIN,
         .max_threads = or_default(options->max_threads, DEFAULT_MAX_THREADS),
         .max_connections = options->max_connections,
         .runners = or_default(options->runners, filter->enter_batch ? 1 : processors()),
@@ -300,7 +300,8 @@ static void change_state(struct mkit_server *server)
         return;
     server->state = (enum server_state)asked;
     listeners_close(server);
-    server->deadline = server_now() + (int64_t)server->options.drain * 1000;
+    const int drain = server->options.drain > 0 ? server->options.drain : 0;
+    server->deadline = server_now() + (int64_t)drain * 1000;
     end_idle(server, END_STOP, asked == SERVER_ABORTING ? is_any : is_outside_message, 0);
 }
 
@@ -369,8 +370,8 @@ static void check_clock(struct mkit_server *server, int64_t *next_check)
     if (server->state == SERVER_RUNNING && server->accept_after && now >= server->accept_after)
         (void)listeners_watch(server);
     if (server->state == SERVER_DRAINING && now >= server->deadline) {
-        server_notice(server, "%u connections were still open after %u s: ended",
-                      server->stats.open, server->options.drain);
+        server_notice(server, "%u connections were still inside a message: ended",
+                      server->stats.open);
         atomic_store(&server->asked, SERVER_ABORTING);
         change_state(server);
     }
