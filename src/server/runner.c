@@ -76,10 +76,11 @@ static void write_output(struct conn *conn)
 static void take_batch(struct runner *runner)
 {
     struct mkit_server *server = runner->server;
-    unsigned share = server->ready_count / (server->target ? server->target : 1);
-    unsigned limit = server->target == server->options.runners ? MAX_BATCH : 1;
-    if (limit > 1 && share >= 1 && share < limit)
+    unsigned share = server->ready_count / server->target;
+    unsigned limit = server->target > server->options.runners ? 1 : MAX_BATCH;
+    if (share >= 1 && share < limit)
         limit = share;
+    runner->batches++;
     runner->count = 0;
     runner->next_item = 0;
     while (server->ready_first && runner->count < limit) {

@@ -305,31 +305,43 @@ static void change_state(struct mkit_server *server)
     end_idle(server, END_STOP, asked == SERVER_ABORTING ? is_any : is_outside_message, 0);
 }
 
-/* Counts the runners that are in one call since the last tick, and takes their work from them. */
-static unsigned find_blocked(struct mkit_server *server)
+/* Counts the runners that have been in one call since the last tick, and those in one batch. Their
+ * work is taken from them if others may do it. */
+static void find_slow(struct mkit_server *server, unsigned *blocked, unsigned *slow)
 {
-    unsigned blocked = 0;
+    const bool may_share = server->active < server->options.runners;
+    *blocked = *slow = 0;
     for (struct runner *runner = server->runners; runner; runner = runner->next) {
-        unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
-        if (runner->active && call % 2 == 1 && call == runner->seen_call) {
-            blocked++;
+        const unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
+        const bool same_call = call % 2 == 1 && call == runner->seen_call;
+        const bool same_batch = runner->count && runner->batches == runner->seen_batches;
+        if (runner->active && same_call)
+            ++*blocked;
+        else if (runner->active && same_batch)
+            ++*slow;
+        if (runner->active && (same_call || (same_batch && may_share)))
             runner_unload(runner);
-        }
         runner->seen_call = call;
+        runner->seen_batches = runner->batches;
     }
-    return blocked;
 }
 
-/* Lets the number of runners follow the need: doubled while all of them block, slowly back. */
+/* Lets the number of runners follow the need. One is enough while callbacks are quick; as many as
+ * may compute at once share batches that take long; it doubles while all of them block; and it goes
+ * back slowly. */
 static void adapt(struct mkit_server *server)
 {
-    unsigned blocked = find_blocked(server);
+    unsigned blocked;
+    unsigned slow;
+    find_slow(server, &blocked, &slow);
     if (blocked >= server->active && (server->ready_count || !server->polling)) {
         unsigned more = server->ready_count < blocked ? server->ready_count : blocked;
         server->target = server->active + (more ? more : 1);
         if (server->target > server->options.max_threads)
             server->target = server->options.max_threads;
-    } else if (blocked * 2 < server->target && server->target > server->options.runners) {
+    } else if (slow && server->active < server->options.runners) {
+        server->target = server->active + 1;
+    } else if (!slow && blocked * 2 < server->target && server->target > 1) {
         server->target--;
     }
     runners_for_work(server);
@@ -461,7 +473,7 @@ static int begin(struct mkit_server *server)
     server->poller = poller_open(server->options.poller);
     if (!server->poller)
         return server_fail(server, MKIT_ESOCKET, "cannot make a poller: %s", strerror(errno));
-    server->target = server->options.runners;
+    server->target = 1;
     server->finishing = false;
     atomic_store(&server->watching, false);
     int error = watch_conns(server);

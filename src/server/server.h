@@ -62,11 +62,13 @@ struct runner {
     struct mkit_server *server;
     pthread_t thread;
     struct runner *next;
-    bool ended;           /* to be joined */
-    bool active;          /* not waiting for work */
-    unsigned seen_call;   /* `call` at the last tick */
-    atomic_uint call;     /* odd inside a callback, counts up at both its ends */
-    pthread_mutex_t lock; /* guards the batch: the watcher may take from a runner that blocks */
+    bool ended;            /* to be joined */
+    bool active;           /* not waiting for work */
+    unsigned batches;      /* that it has taken */
+    unsigned seen_batches; /* `batches` at the last tick */
+    unsigned seen_call;    /* `call` at the last tick */
+    atomic_uint call;      /* odd inside a callback, counts up at both its ends */
+    pthread_mutex_t lock;  /* guards the batch: the watcher may take from a runner that blocks */
     struct conn *batch[MAX_BATCH];
     unsigned count;
     unsigned next_item;
