@@ -12,11 +12,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14 clang-format))
 CLANG_TIDY ?= $(firstword $(shell command -v clang-tidy-14 clang-tidy))
-C_FILES = $(shell find src include tests/unit bench -name '*.[ch]')
+C_FILES = $(shell find src include tests/unit tests/transcripts tests/fuzz tests/hostile tests/libmilter examples bench -name '*.[ch]')
 PACKAGE_FILES = $(shell find pyproject.toml meson.build meson_options.txt src include python \
 	-type f -not -name '*.pyc')
 
-.PHONY: demo test unit pytest needs-test sanitize bench lint format wheel clean
+.PHONY: demo test unit libmilter pytest needs-test record sanitize sanitize-python valgrind \
+	coverage hostile fuzz bench lint format wheel clean
 
 # An example filter and messages sent to it; no mail server.
 demo: $(VENV)/installed
@@ -29,13 +30,68 @@ test: unit pytest
 unit: needs-test $(VENV)/tools
 	@if $(NEEDS) --has cmocka; then $(call UNIT,build/unit); else echo 'SKIPPED: tests/unit'; fi
 
-# The same with the address and undefined behaviour checkers.
+# libmilter for C, as the tests in Python run programs on it.
+libmilter: needs-test $(VENV)/tools
+	@$(call SETUP,build/libmilter,-Dpython=false --werror)
+	@meson compile -C build/libmilter
+
+# The tests in C with the address and undefined behaviour checkers, the server's with the one for
+# threads.
 sanitize: needs-test $(VENV)/tools
 	@$(call UNIT,build/sanitize,-Db_sanitize=address$(,)undefined)
+	@$(call UNIT,build/threads,-Db_sanitize=thread,--suite server)
 
-# The tests in Python, with a real Postfix among them. ARGS goes to pytest.
-pytest: needs-test $(VENV)/installed $(VENV)/tools
+# A part of the tests in Python, with the modules built for the same checkers; leaks are looked for
+# too. What compares with the older package is left out: it would get these modules.
+SANITIZED_TESTS := $(addprefix tests/,python/test_wire.py python/test_testing.py api/test_actions.py \
+	api/test_callbacks.py api/test_lowlevel.py api/test_objects.py api/test_bad_input.py)
+CC_FILE = $(shell $(or $(CC),cc) -print-file-name=$(1))
+sanitize-python: needs-test $(VENV)/tools
+	@$(call SETUP,build/sanitize-python,-Dlibmilter=false -Ddefault_library=static \
+		-Db_sanitize=address$(,)undefined -Db_lundef=false \
+		--prefix $(CURDIR)/build/sanitize-python/root -Dpython.install_env=prefix)
+	@meson install -C build/sanitize-python --quiet --tags runtime,python-runtime
+	@LD_PRELOAD='$(call CC_FILE,libasan.so) $(call CC_FILE,libubsan.so)' PYTHONMALLOC=malloc \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		PYTHONPATH=$$(echo build/sanitize-python/root/lib/python*/site-packages | \
+			sed "s,^,$(CURDIR)/,") \
+		$(BIN)/python -m pytest -k 'not oracle' $(SANITIZED_TESTS) $(ARGS)
+
+valgrind: needs-test $(VENV)/tools
+	@$(NEEDS) valgrind
+	@$(call SETUP,build/unit,$(FOR_UNIT))
+	@meson test -C build/unit --print-errorlogs --no-suite server -t 20 \
+		--wrap='valgrind --quiet --error-exitcode=9 --leak-check=full'
+
+# How much of the protocol and the session the tests in C reach, and that it stays so.
+coverage: needs-test $(VENV)/tools
+	@$(call UNIT,build/coverage,-Db_coverage=true,--suite wire --suite session)
+	@gcovr --root . build/coverage --filter src/wire --filter src/session \
+		--fail-under-line 97 --fail-under-branch 90 --print-summary
+
+# A million hostile peers on sessions, and some over sockets. `make unit` has a short form.
+hostile: needs-test $(VENV)/tools
+	@$(call SETUP,build/unit,$(FOR_UNIT))
+	@meson compile -C build/unit hostile
+	@tests/hostile/run.sh build/unit/tests/hostile/hostile 1000000 50000 $$(date +%s)
+
+# Each fuzz target for SECONDS, two at a time. TARGETS names some of them.
+SECONDS ?= 60
+CLANG ?= $(firstword $(shell command -v clang-14 clang))
+fuzz: $(VENV)/tools
+	@$(NEEDS) build fuzz
+	@export CC=$(CLANG); $(call SETUP,build/fuzz,-Dfuzz=true -Dpython=false -Dlibmilter=false --werror \
+		-Ddefault_library=static -Db_sanitize=address$(,)undefined -Db_lundef=false)
+	@meson compile -C build/fuzz
+	@$(BIN)/python tests/fuzz/run.py build/fuzz $(SECONDS) $(TARGETS)
+
+# The tests in Python, with a real Postfix and a real Sendmail among them. ARGS goes to pytest.
+pytest: needs-test libmilter $(VENV)/installed $(VENV)/tools
 	@$(BIN)/pytest $(ARGS)
+
+# Records sessions with the real MTAs anew: seeds of the fuzz targets, in tests/fuzz/corpus.
+record: needs-test $(VENV)/installed $(VENV)/tools
+	@$(BIN)/python tests/mta/sessions.py
 
 needs-test:
 	@$(NEEDS) build test
@@ -67,12 +123,12 @@ wheel: $(VENV)/tools
 clean:
 	rm -rf $(VENV) build dist
 
-# $(call UNIT,FOLDER,MORE OPTIONS): sets a build folder up if it is new, builds and tests there.
+# $(call SETUP,FOLDER,OPTIONS): sets a build folder up if it is new.
+# $(call UNIT,FOLDER,MORE OPTIONS,WHICH TESTS): the same for the tests in C; builds and runs them.
 , := ,
-define UNIT
-{ test -f $(1)/build.ninja || meson setup $(1) -Dtests=true -Dpython=false \
-	-Ddefault_library=static --werror $(2); } && meson test -C $(1) --print-errorlogs
-endef
+SETUP = { test -f $(1)/build.ninja || meson setup $(1) $(2); }
+FOR_UNIT = -Dtests=true -Dpython=false -Ddefault_library=static --werror
+UNIT = $(call SETUP,$(1),$(FOR_UNIT) $(2)) && meson test -C $(1) --print-errorlogs $(3)
 
 # The environment: first what building needs, then the tools of test and lint, then the package.
 $(VENV)/made: pyproject.toml

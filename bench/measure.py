@@ -84,6 +84,19 @@ def command_of(program: Program, tools: Tools, mode_name: str, path: str) -> lis
     return [str(python), "-I", str(BENCH / "filters" / MODES[mode_name].script), path]
 
 
+def check_library(program: Program, tools: Tools, pid: int) -> None:
+    """Makes sure that a filter for libmilter runs on the library that it is to show."""
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    if program.side == "c" and (str(tools.libmilter) in maps) != program.ours_first:
+        raise BenchError(f"{program.name} runs on another libmilter")
+
+
+def environment_of(program: Program, tools: Tools) -> dict[str, str]:
+    """The environment of a filter."""
+    first = {"LD_LIBRARY_PATH": str(tools.libmilter)} if program.ours_first else {}
+    return {**os.environ, **first}
+
+
 def wait_until_accepting(process: subprocess.Popen[str], path: str, errors: Path) -> None:
     """Waits until somebody accepts at the socket."""
     deadline = time.monotonic() + START_SECONDS
@@ -111,6 +124,7 @@ def running(program: Program, tools: Tools, mode: str) -> Iterator[Filter]:
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,
                 cwd=folder,
+                env=environment_of(program, tools),
                 text=True,
             )
         try:
@@ -119,6 +133,7 @@ def running(program: Program, tools: Tools, mode: str) -> Iterator[Filter]:
             modules = tuple(filter(None, (process.stdout.readline().strip() for _ in range(lines))))
             wait_until_accepting(process, path, errors)
             check_modules(program, tools, modules)
+            check_library(program, tools, process.pid)
             clock = cpu_clock(process.pid)
 
             def stop() -> str:

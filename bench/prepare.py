@@ -28,6 +28,7 @@ class Tools:
     """Where everything is."""
 
     c: Path  # folder of the programs in C
+    libmilter: Path  # folder of our libmilter
     venv: Path
     ours_python: Path
     peer_python: Path
@@ -107,7 +108,7 @@ def make_venv(python: Path, work: Path, log: Path) -> Path:
 
 
 def build_c(venv: Path, work: Path, log: Path) -> Path:
-    """Builds the load generator and the filters in C, optimised. Returns their folder."""
+    """Builds our libraries, the load generator and the filters in C, optimised. Returns where."""
     build = work / "c"
     meson = venv / "bin/meson"
     if not (build / "build.ninja").exists():
@@ -115,7 +116,7 @@ def build_c(venv: Path, work: Path, log: Path) -> Path:
         run(meson, "setup", build, ROOT, *options, log=log)
     ninja = str(venv / "bin/ninja")
     run("env", f"NINJA={ninja}", meson, "compile", "-C", build, log=log)
-    return build / "bench"
+    return build
 
 
 def install_ours(venv: Path, work: Path, log: Path) -> None:
@@ -137,8 +138,15 @@ def prepare(peer_python: Path, work: Path, needs_ours: bool) -> Tools:
     install_packages(peer_python, log)
     print(f"building in {work} ...", flush=True)
     venv = make_venv(peer_python, work, log)
-    programs = build_c(venv, work, log)
+    built = build_c(venv, work, log)
     if needs_ours:
         install_ours(venv, work, log)
     has_peer = succeeds(peer_python, "-I", "-c", "import Milter, milter")
-    return Tools(programs, venv, venv / "bin/python", peer_python, has_peer)
+    return Tools(
+        built / "bench",
+        built / "src/libmilter",
+        venv,
+        venv / "bin/python",
+        peer_python,
+        has_peer,
+    )

@@ -300,7 +300,7 @@ MKIT_API void mkit_session_sent(struct mkit_session *session, size_t len);
 MKIT_API void mkit_session_on_flush(struct mkit_session *session,
                                     int (*flush)(struct mkit_session *, void *arg), void *arg);
 
-/* Whether an action that adds `len` bytes would write at once (see mkit_session_on_flush). */
+/* Whether an action with `len` bytes of data might write at once (see mkit_session_on_flush). */
 MKIT_API bool mkit_session_will_flush(const struct mkit_session *session, size_t len);
 
 /* Gives back memory that an idle session need not hold. */
@@ -330,13 +330,15 @@ MKIT_API void *mkit_filter_data(const struct mkit_session *session);
  * 4.2). Any step. Returns NULL if the MTA sent none; valid until the callback returns. */
 MKIT_API const char *mkit_getsymval(const struct mkit_session *session, const char *name);
 
-/* Asks for macros at a stage, names separated by spaces (sheet 2.6). Negotiate only, once per
- * stage. MKIT_ESTEP, MKIT_EINVAL, MKIT_EACTION (strict: the MTA does not offer it). */
+/* Asks for macros at a stage, names separated by spaces (sheet 2.6). Negotiate only (compatible: at
+ * any step, without effect later), once per stage. MKIT_ESTEP, MKIT_EINVAL, MKIT_EACTION (strict:
+ * the MTA does not offer it). */
 MKIT_API int mkit_setsymlist(struct mkit_session *session, int stage, const char *names);
 
 /* Sets the reply text of a following REJECT (5yz) or TEMPFAIL (4yz); any step (sheet 5.3).
  * rcode: three digits; xcode: enhanced code of RFC 3463 or NULL; lines: 0 to 32, each up to 980
- * bytes without CR or LF. With several lines and no xcode, x.0.0 is put in. `%` must be doubled.
+ * bytes without CR or LF. With several lines and no xcode, x.0.0 is put in (strict: also before a
+ * line that begins with a digit of another class). `%` must be doubled.
  * MKIT_EINVAL or MKIT_ETEXT leave an earlier text in place. */
 MKIT_API int mkit_setreply(struct mkit_session *session, const char *rcode, const char *xcode,
                            const char *const *lines, size_t count);
@@ -407,6 +409,9 @@ struct mkit_server_stats {
 MKIT_API struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
                                              const struct mkit_server_options *options);
 
+/* Sets options.timeout anew, 0 for the default. Not while the server runs. */
+MKIT_API void mkit_server_set_timeout(struct mkit_server *server, unsigned seconds);
+
 /* Frees a server that is not running, and closes its sockets. NULL is fine. */
 MKIT_API void mkit_server_free(struct mkit_server *server);
 
@@ -421,7 +426,8 @@ MKIT_API int mkit_server_listen(struct mkit_server *server, const char *spec,
                                 const struct mkit_listen_options *options);
 
 /* Serves one connection that exists already, a socketpair's end for example. The server owns the
- * descriptor from now on and closes it. Before or during mkit_server_run. */
+ * descriptor from now on and closes it, unless this fails: MKIT_EBUSY if it is served already or
+ * the server is ending, MKIT_ENOMEM, MKIT_ESOCKET. Before or during mkit_server_run. */
 MKIT_API int mkit_server_adopt(struct mkit_server *server, int fd);
 
 /* Serves until mkit_server_stop or mkit_server_abort, in this thread and workers. Returns 0 after
@@ -429,6 +435,10 @@ MKIT_API int mkit_server_adopt(struct mkit_server *server, int fd);
  * unless the stop closed them. `poke`, if not NULL, is called in this thread whenever
  * mkit_server_poke_fd was written to; a nonzero return aborts the server. */
 MKIT_API int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg), void *arg);
+
+/* Forgets a stop or abort that was asked for while the server did not run: else the next run ends
+ * at once. MKIT_EBUSY if it runs. */
+MKIT_API int mkit_server_renew(struct mkit_server *server);
 
 /* Graceful end: no new connections (the sockets are closed), those inside a message finish, at
  * most `drain` seconds. mkit_server_abort ends all connections at once; each gets its abort and

@@ -1,8 +1,10 @@
 """What the Makefile's targets need from the system: checked, installed where possible, else told.
 
 Usage: needs.py GROUP... checks these groups of the table below. As root with apt it installs what
-is missing, and only that. Elsewhere it says what is missing, what is skipped for it, and the one
-command that installs it; it fails if nothing can be done without, or if CI=true.
+is missing, and only that; what would be in the way if it were installed (a second mail server, a
+daemon that starts) is unpacked below build/ instead. Elsewhere it says what is missing, what is
+skipped for it, and the one command that installs it; it fails if nothing can be done without, or
+if CI=true.
 needs.py --has NAME succeeds if the need of that name is met.
 To be run by the interpreter that the project is built for. Knows Debian and Ubuntu.
 """
@@ -13,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +24,7 @@ CI = os.environ.get("CI") == "true"
 DEBIAN_PYTHON = "/usr/bin/python3"
 # Daemons live where not everybody's PATH leads.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+BUILD = Path(__file__).resolve().parent.parent / "build"
 # For packages that ask: so answered, Postfix configures and starts nothing.
 ANSWERS = "postfix postfix/main_mailer_type select No configuration\n"
 
@@ -50,6 +54,14 @@ def compiler() -> bool:
     return output(*command, feed="#include <stdio.h>\n") is not None
 
 
+def fuzzers() -> bool:
+    """Whether there is a clang that can make fuzz targets."""
+    clang = shutil.which("clang-14") or "clang"
+    options = ("-fsanitize=fuzzer,address", "-x", "c", "-o", os.devnull, "-")
+    source = "int LLVMFuzzerTestOneInput(const char *at, long size) { return !at && size; }\n"
+    return output(clang, *options, feed=source) is not None
+
+
 def own_venv() -> bool:
     """Whether this interpreter can make environments."""
     return all(importlib.util.find_spec(name) for name in ("venv", "ensurepip"))
@@ -67,6 +79,11 @@ def messages() -> bool:
     return "install ok installed" in (states or "")
 
 
+def unpacked(program: str) -> Callable[[], bool]:
+    """A check for a program that was unpacked below build/, and for the libraries it links."""
+    return lambda: "not found" not in (output("ldd", str(BUILD / program)) or "not found")
+
+
 def versions() -> dict[str, str]:
     """What stands for the placeholders in names of packages: the version of the distribution's
     interpreter, and of this one (which is the distribution's too, or has no packages)."""
@@ -78,19 +95,23 @@ def versions() -> dict[str, str]:
 
 
 class Need(NamedTuple):
-    """A row of the table. `without` tells what is skipped; empty: nothing can be done without."""
+    """A row of the table. `without` tells what is skipped; empty: nothing can be done without.
+    `apart` is the folder in build/ into which the packages are unpacked; empty: installed."""
 
     group: str
     name: str
     met: Callable[[], bool]
     packages: str
     without: str = ""
+    apart: str = ""
 
 
 HEADERS = "import os, sysconfig; os.stat(sysconfig.get_path('include') + '/Python.h')"
 NO_UNIT = "the tests in C (tests/unit) are skipped"
 NO_MTA = "the tests with a real Postfix (tests/mta) are skipped"
-NO_CORPUS = "the messages of the email package's tests are not sent through Postfix"
+NO_SENDMAIL = "the tests with a real Sendmail (tests/mta) are skipped"
+NO_PROGRAMS = "opendkim is not run on our libmilter (tests/programs)"
+NO_CORPUS = "the messages of the email package's tests are not sent through the MTAs"
 NO_ORACLE = "nothing is compared with the older package"
 
 NEEDS = [
@@ -107,6 +128,39 @@ NEEDS = [
     ),
     Need("test", "postfix", program("postfix"), "postfix", NO_MTA),
     Need("test", "root", lambda: os.geteuid() == 0, "", f"{NO_MTA}: run make as root"),
+    Need("test", "m4", program("m4"), "m4", NO_SENDMAIL),
+    Need(
+        "test",
+        "sendmail",
+        unpacked("sendmail/usr/libexec/sendmail/sendmail"),
+        "sendmail-bin sendmail-cf",
+        NO_SENDMAIL,
+        "sendmail",
+    ),
+    Need("test", "openssl", program("openssl"), "openssl", NO_PROGRAMS),
+    Need(
+        "test",
+        "opendkim",
+        unpacked("opendkim/usr/sbin/opendkim"),
+        "opendkim",
+        NO_PROGRAMS,
+        "opendkim",
+    ),
+    Need(
+        "test",
+        "miltertest",
+        unpacked("miltertest/usr/bin/miltertest"),
+        "miltertest",
+        NO_PROGRAMS,
+        "miltertest",
+    ),
+    Need(
+        "test",
+        "libmilter",
+        Path("/usr/include/libmilter/mfapi.h").exists,
+        "libmilter-dev binutils",
+        "nothing is compared with Sendmail's libmilter",
+    ),
     Need("test", "messages", messages, "libpython{debian}-testsuite", NO_CORPUS),
     Need(
         "test",
@@ -119,6 +173,8 @@ NEEDS = [
     Need("bench", "Debian's venv", debian_python_runs("import ensurepip"), "python3-venv"),
     Need("bench", "python3-milter", debian_python_runs("import milter"), "python3-milter"),
     Need("bench", "libmilter", Path("/usr/include/libmilter/mfapi.h").exists, "libmilter-dev"),
+    Need("valgrind", "valgrind", program("valgrind"), "valgrind"),
+    Need("fuzz", "clang with libFuzzer", fuzzers, "clang libclang-rt-dev"),
     Need("lint", "clang-format", program("clang-format-14", "clang-format"), "clang-format"),
     Need("lint", "clang-tidy", program("clang-tidy-14", "clang-tidy"), "clang-tidy"),
     Need("lint", "cppcheck", program("cppcheck"), "cppcheck"),
@@ -131,18 +187,16 @@ def packages_of(needs: list[Need]) -> list[str]:
     return sorted(set(names.split()))
 
 
-def install(packages: list[str]) -> None:
-    """Installs packages without a question; shows what apt said only if it failed."""
-    print("installing", *packages, flush=True)
+def apt_get(*arguments: str, folder: str | None = None) -> bool:
+    """Runs apt-get without a question, and once more with fresh lists of packages if those at
+    hand do not do; shows what it said only if it failed."""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    options = ("-qq", "-y", "-o", "DPkg::Lock::Timeout=300")
-    get = ["apt-get", *options, "install", "--no-install-recommends", *packages]
-    if "postfix" in packages:
-        output("debconf-set-selections", feed=ANSWERS)
-    # The lists of packages are fetched only if those at hand do not do.
-    for command in (get, ["apt-get", *options, "update"], get):
+    options = ("-qq", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "APT::Sandbox::User=root")
+    wanted = ["apt-get", *options, *arguments]
+    for command in (wanted, ["apt-get", *options, "update"], wanted):
         done = subprocess.run(
             command,
+            cwd=folder,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -150,9 +204,35 @@ def install(packages: list[str]) -> None:
             text=True,
             check=False,
         )
-        if done.returncode == 0 and command is get:
-            return
+        if done.returncode == 0 and command is wanted:
+            return True
     print(done.stdout)
+    return False
+
+
+def install(packages: list[str]) -> None:
+    """Installs packages."""
+    print("installing", *packages, flush=True)
+    if "postfix" in packages:
+        output("debconf-set-selections", feed=ANSWERS)
+    apt_get("install", "--no-install-recommends", *packages)
+
+
+def unpack(need: Need) -> None:
+    """Unpacks a need's packages into its folder, and installs the libraries they depend on."""
+    packages = packages_of([need])
+    print("unpacking", *packages, "into", BUILD / need.apart, flush=True)
+    BUILD.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+        if not apt_get("download", *packages, folder=folder):
+            return
+        libraries = set()
+        for file in Path(folder).glob("*.deb"):
+            output("dpkg-deb", "-x", str(file), str(BUILD / need.apart))
+            depends = output("dpkg-deb", "-f", str(file), "Depends") or ""
+            names = (each.split()[0] for each in depends.split(","))
+            libraries |= {name for name in names if name.startswith("lib")}
+    apt_get("install", "--no-install-recommends", *sorted(libraries))
 
 
 def main(arguments: list[str]) -> int:
@@ -161,11 +241,14 @@ def main(arguments: list[str]) -> int:
         return not all(need.met() for need in NEEDS if need.name in arguments[1:])
 
     missing = [need for need in NEEDS if need.group in arguments and not need.met()]
-    packages = packages_of(missing)
-    if packages and os.geteuid() == 0 and shutil.which("apt-get"):
-        install(packages)
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        if packages := packages_of([need for need in missing if not need.apart]):
+            install(packages)
+        for need in missing:
+            if need.apart:
+                unpack(need)
         missing = [need for need in missing if not need.met()]
-        packages = packages_of(missing)
+    packages = packages_of([need for need in missing if not need.apart])
     for need in missing:
         print(f"missing: {need.name}: {need.without or 'nothing can be done without it'}")
     if packages and shutil.which("apt-get"):

@@ -244,8 +244,8 @@ class Base:
         refuse. Protocol sheet 5.3.
         """
         for line in (msg, *more):
-            if line is not None and any(len(run) % 2 for run in _PERCENT_RUNS.findall(line)):
-                raise ValueError(f"'%' must be doubled: {line}")
+            if _has_single_percent(line):
+                raise ValueError(f"'%' must be doubled: {line!s}")
         return self._ctx.setreply(rcode, xcode, msg, *more)  # type: ignore[no-any-return]
 
     def setsymlist(self, stage: int, *names: str) -> None:
@@ -319,6 +319,11 @@ class Base:
     def progress(self) -> None:
         """Tell the MTA to wait on: the filter is at work. eom only. Raises milter.error."""
         return self._ctx.progress()  # type: ignore[no-any-return]
+
+
+def _has_single_percent(line: str | bytes | None) -> bool:
+    text = line.decode("latin-1") if isinstance(line, bytes) else line or ""
+    return any(len(run) % 2 for run in _PERCENT_RUNS.findall(text))
 
 
 def _decoded(func: Any, values: tuple[bytes, ...]) -> tuple[Any, ...]:

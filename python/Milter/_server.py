@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import grp
-import os
 import pwd
 import socket as sockets
 import threading
@@ -14,6 +13,9 @@ from typing import Any, NamedTuple
 import milter
 
 from ._plan import plan
+
+#: The largest number that a setting may have.
+_MOST = (1 << 31) - 1
 
 
 class Stats(NamedTuple):
@@ -68,8 +70,9 @@ class Server:
     a unix socket; else the umask and the process decide. remove_stale: remove a socket file that
     nobody answers on.
 
-    Raises milter.error when it cannot listen or serve. In the process that made it only: a fork
-    of a running server cannot use it.
+    Raises milter.error when it cannot listen or serve. In the process that runs it only: a fork
+    of a running server cannot use it, and a child that a callback forks ends where it leaves the
+    callback, so that one process answers the MTA.
     """
 
     def __init__(
@@ -99,15 +102,16 @@ class Server:
             milter.ACCEPT,
         ):
             raise milter.error("exception_policy: it must be TEMPFAIL, REJECT, CONTINUE or ACCEPT")
-        for label, value in (
-            ("timeout", timeout),
-            ("backlog", backlog),
-            ("max_connections", max_connections),
-            ("max_threads", max_threads),
-            ("drain", drain),
+        for label, value, most in (
+            ("timeout", timeout, _MOST),
+            ("backlog", backlog, _MOST),
+            ("max_connections", max_connections, _MOST),
+            ("max_threads", max_threads, _MOST),
+            ("drain", drain, _MOST),
+            ("mode", mode or 0, 0o7777),
         ):
-            if value < 0:
-                raise milter.error(f"{label}: it must be 0 or more")
+            if not 0 <= value <= most:
+                raise milter.error(f"{label}: {value} is not from 0 to {most}")
         self._socket = socket
         self._listening = (backlog, remove_stale, mode, _user_id(owner), _group_id(group))
         self._server = milter._Server(
@@ -121,20 +125,21 @@ class Server:
             max_connections=max_connections,
             max_threads=max_threads,
         )
-        self._open = False
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None
 
     def open(self) -> None:
-        """Bind and listen, if that is not done yet. Connections wait until the server runs."""
-        if self._open or self._socket is None:
-            return
-        self._server.listen(self._socket, *self._listening)
-        self._open = True
+        """Bind and listen, if that is not done yet. Connections wait until the server runs.
+
+        Raises milter.error if it cannot, or if the server is ending.
+        """
+        if self._socket is not None and self.address is None:
+            self._server.renew()
+            self._server.listen(self._socket, *self._listening)
 
     @property
     def address(self) -> str | None:
-        """The socket as a specification, with the real port; None before `open`."""
+        """The socket as a specification, with the real port; None while it is not open."""
         return self._server.address(0)
 
     @property
@@ -145,64 +150,70 @@ class Server:
     def adopt(self, connection: sockets.socket | int) -> None:
         """Serve a connection that exists already, one end of a socketpair for example.
 
-        The server owns it from now on. Before or while it runs.
+        The server owns it from now on. Before or while it runs. Raises milter.error for one that it
+        serves already, and while it ends; the connection is then still the caller's.
         """
-        fd = connection.detach() if isinstance(connection, sockets.socket) else connection
-        try:
-            self._server.adopt(fd)
-        except BaseException:
-            os.close(fd)
-            raise
+        if isinstance(connection, sockets.socket):
+            self._server.adopt(connection.fileno())
+            connection.detach()
+        else:
+            self._server.adopt(connection)
 
     def serve_forever(self) -> None:
         """Serve in this thread until `stop` or `abort`, or a signal.
 
         In the main thread Python's signal handlers run meanwhile; where the program has set none,
         SIGTERM and SIGHUP stop and SIGINT aborts. In other threads signals are left alone. The
-        socket is closed at the end; serving again opens it anew.
+        socket is closed at the end; serving again opens it anew. Raises milter.error if it cannot
+        listen, or runs already.
         """
+        self._check_not_started()
         self._serve(self._server.run)
+
+    def _check_not_started(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            raise milter.error("the server runs already")
 
     def _serve(self, run: Callable[[], None]) -> None:
         self.open()
-        try:
-            run()
-        finally:
-            self._open = False
+        run()
 
     def start(self) -> Server:
         """Serve in a thread of its own; returns self once connections are accepted or wait.
 
-        The thread does not keep the program alive: at its exit connections are ended.
+        The thread does not keep the program alive: at its exit connections are ended. A `stop`
+        from before does not count. Raises milter.error if it cannot listen, or runs already.
         """
-        if self._thread is not None:
-            raise milter.error("the server runs already")
+        self._check_not_started()
+        self._server.renew()
         self.open()
         self._raised = None
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._serve_in_thread, name=f"milter {self._socket or ''}".strip(), daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread
         return self
 
     def _serve_in_thread(self) -> None:
         try:
-            self.serve_forever()
+            self._server.run()
         except BaseException as raised:  # it is raised again in join
             self._raised = raised
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until a started server has ended, at most timeout seconds; returns whether it has.
 
-        Raises what ended it, if that was an error.
+        Raises what ended it, if that was an error. Not from a callback, which it would wait for.
         """
-        if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
+        thread = self._thread  # another thread may join it as well
+        if thread is not None:
+            thread.join(timeout)
+            if thread.is_alive():
                 return False
             self._thread = None
-        if self._raised is not None:
-            raised, self._raised = self._raised, None
+        raised, self._raised = self._raised, None
+        if raised is not None:
             raise raised
         return True
 
@@ -210,7 +221,8 @@ class Server:
         """End gracefully: no new connections, open messages finish, for `drain` seconds at most.
 
         Returns at once, unless timeout is given: then a started server is waited for, and aborted
-        after so many seconds. From any thread; from a callback without timeout only.
+        after so many seconds. From any thread; from a callback without timeout only. One that is
+        open but does not serve yet ends as soon as `serve_forever` begins.
         """
         self._server.stop()
         if timeout is not None and not self.join(timeout):

@@ -241,7 +241,8 @@ static int make_object(struct server_object *server, struct context_object *cont
     return done ? 0 : -1;
 }
 
-/* Tells an object that was not there at the negotiation what came of it. */
+/* Tells an object that was not there at the negotiation what came of it, if it has room for that.
+ */
 static int tell_options(const struct module_state *state, const struct context_object *context)
 {
     PyObject *actions = PyLong_FromUnsignedLong(mkit_session_actions(context->session));
@@ -251,6 +252,10 @@ static int tell_options(const struct module_state *state, const struct context_o
                          PyObject_SetAttr(context->object, state->protocol_name, protocol) == 0
                      ? 0
                      : -1;
+    if (result < 0 && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        result = 0;
+    }
     Py_XDECREF(actions);
     Py_XDECREF(protocol);
     return result;
@@ -360,6 +365,7 @@ int dispatch(struct mkit_session *session, const struct mkit_event *event)
         verdict = call_step(server, context, event);
     else if (PyErr_Occurred())
         verdict = -1;
+    server_leave_child(server, session, mkit_step_name(event->step));
     if (verdict < 0)
         verdict = failed(server, session, event->step);
     if (event->step == MKIT_CLOSE && context) {

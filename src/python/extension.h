@@ -33,6 +33,7 @@ struct module_state {
     int backlog;
     struct server_object *server; /* opened, or in main */
     bool in_main;
+    bool ended;                    /* the interpreter ends: nothing is to run any more */
     struct server_object *running; /* servers in run(), a list */
 
     Py_ssize_t contexts_made;
@@ -85,6 +86,7 @@ struct server_object {
     PyObject *callbacks[MKIT_STEPS];
     bool uses_module; /* callbacks are copied from the module at the start */
     pid_t process;    /* that runs it; 0: none does */
+    bool forked;      /* this is a copy of it in a child of that process */
     PyObject *raised; /* by a signal's handler */
     struct server_object *next_running;
 };
@@ -153,6 +155,13 @@ int server_listen(struct server_object *self, PyObject *connection, int backlog,
 PyObject *server_run(struct server_object *self);
 /* Aborts the servers that run and waits for them: at the end of the interpreter. */
 void servers_end(struct module_state *state);
+/* Parts with the servers that run in the parent: in a child, right after the fork. */
+void servers_after_fork(struct module_state *state);
+/* Ends a child process that was forked in a callback or a signal handler and now leaves it: it
+ * would go on serving what its parent serves. An exception that is set is its last word, as in a
+ * thread; SystemExit says the status, else it is 1. Does nothing elsewhere. */
+void server_leave_child(const struct server_object *self, const struct mkit_session *session,
+                        const char *where);
 /* 0, or -1 with milter.error if another process runs it. */
 int server_check_process(const struct server_object *self);
 

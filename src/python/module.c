@@ -409,6 +409,15 @@ static PyObject *at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(after_fork_doc,
+             "_after_fork()\n--\n\nPart with the parent's servers: called in a child.");
+
+static PyObject *after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    servers_after_fork(state_of(module));
+    Py_RETURN_NONE;
+}
+
 #define CALLBACK_METHOD(name)                                                                      \
     {                                                                                              \
         "set_" #name "_callback", set_##name, METH_O, set_##name##_doc                             \
@@ -441,6 +450,7 @@ static PyMethodDef functions[] = {
     {"_settings", settings, METH_NOARGS, settings_doc},
     {"_run_as_main", run_as_main, METH_O, run_as_main_doc},
     {"_at_exit", at_exit, METH_NOARGS, at_exit_doc},
+    {"_after_fork", after_fork, METH_NOARGS, after_fork_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -506,6 +516,23 @@ static int register_at_exit(PyObject *module)
     return done ? 0 : -1;
 }
 
+static int register_after_fork(PyObject *module)
+{
+    PyObject *os = PyImport_ImportModule("os");
+    PyObject *method = os ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
+    PyObject *function = PyObject_GetAttrString(module, "_after_fork");
+    PyObject *args = PyTuple_New(0);
+    PyObject *kwargs = function ? Py_BuildValue("{sO}", "after_in_child", function) : NULL;
+    PyObject *done = method && args && kwargs ? PyObject_Call(method, args, kwargs) : NULL;
+    Py_XDECREF(done);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(args);
+    Py_XDECREF(function);
+    Py_XDECREF(method);
+    Py_XDECREF(os);
+    return done ? 0 : -1;
+}
+
 static int module_exec(PyObject *module)
 {
     struct module_state *state = state_of(module);
@@ -521,7 +548,7 @@ static int module_exec(PyObject *module)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
             return -1;
     if (PyModule_AddStringConstant(module, "_version", mkit_version()) < 0 ||
-        register_at_exit(module) < 0)
+        register_at_exit(module) < 0 || register_after_fork(module) < 0)
         return -1;
     return add_type(module, &context_spec, &state->context_type) < 0 ||
                    add_type(module, &plan_spec, &state->plan_type) < 0 ||

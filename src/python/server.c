@@ -247,7 +247,7 @@ static PyObject *address(struct server_object *self, PyObject *object)
 {
     char text[200];
     size_t index = PyLong_AsSize_t(object);
-    if (index == (size_t)-1 && PyErr_Occurred())
+    if ((index == (size_t)-1 && PyErr_Occurred()) || server_check_process(self) < 0)
         return NULL;
     int error;
     Py_BEGIN_ALLOW_THREADS error = mkit_server_address(self->server, index, text, sizeof text);
@@ -373,6 +373,11 @@ static int run_handlers(void *arg)
         PyObject *raised = take_exception();
         Py_XSETREF(self->raised, raised);
     }
+    if (self->forked) {
+        if (self->raised)
+            PyErr_SetObject((PyObject *)Py_TYPE(self->raised), self->raised);
+        server_leave_child(self, NULL, "signal");
+    }
     const bool abort = self->raised;
     attach_release();
     return abort;
@@ -421,6 +426,7 @@ static void set_running(struct server_object *self, bool running)
 
 void servers_end(struct module_state *state)
 {
+    state->ended = true;
     for (struct server_object *server = state->running; server; server = server->next_running)
         if (server->process == getpid())
             mkit_server_abort(server->server);
@@ -432,12 +438,60 @@ void servers_end(struct module_state *state)
     }
 }
 
+void servers_after_fork(struct module_state *state)
+{
+    for (struct server_object *server = state->running; server; server = server->next_running)
+        server->forked = true;
+    state->running = NULL;
+    if (state->in_main)
+        state->server = NULL; /* the parent's; its reference is lost with the parent's thread */
+    state->in_main = false;
+}
+
+/* The exit status that SystemExit asks for; 1 after any other exception, or none. */
+static int exit_status(PyObject *exception)
+{
+    PyObject *code = exception && PyErr_GivenExceptionMatches(exception, PyExc_SystemExit)
+                         ? PyObject_GetAttrString(exception, "code")
+                         : NULL;
+    long status = code == Py_None ? 0 : code && PyLong_Check(code) ? PyLong_AsLong(code) : 1;
+    Py_XDECREF(code);
+    PyErr_Clear();
+    return (int)status;
+}
+
+void server_leave_child(const struct server_object *self, const struct mkit_session *session,
+                        const char *where)
+{
+    if (!self->forked)
+        return;
+    const bool asked = PyErr_ExceptionMatches(PyExc_SystemExit);
+    PyObject *exception = PyErr_Occurred() ? take_exception() : NULL;
+    const int status = exit_status(exception);
+    if (exception && !asked) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+        report_exception(self->state, session, self->filter.name, where);
+    }
+    static const char *const streams[] = {"stdout", "stderr"};
+    for (int i = 0; i < 2; i++) {
+        PyObject *stream = PySys_GetObject(streams[i]);
+        PyObject *done = stream ? PyObject_CallMethod(stream, "flush", NULL) : NULL;
+        Py_XDECREF(done);
+        PyErr_Clear();
+    }
+    _exit(status);
+}
+
 PyObject *server_run(struct server_object *self)
 {
     struct signal_changes changes = {0};
     if (self->process) {
         if (server_check_process(self) == 0)
             PyErr_SetString(self->state->error, "the server runs already");
+        return NULL;
+    }
+    if (self->state->ended) {
+        PyErr_SetString(self->state->error, "the interpreter is ending");
         return NULL;
     }
     if (self->uses_module)
@@ -447,7 +501,8 @@ PyObject *server_run(struct server_object *self)
     int error = 0;
     Py_INCREF(self);
     set_running(self, true);
-    if (take_signals(self, &changes) == 0) {
+    /* The check is for signals that came before they could wake the server. */
+    if (take_signals(self, &changes) == 0 && PyErr_CheckSignals() == 0) {
         attach_release();
         error = mkit_server_run(self->server, run_handlers, self);
         attach_again();
@@ -478,6 +533,20 @@ PyDoc_STRVAR(
 static PyObject *run(struct server_object *self, PyObject *Py_UNUSED(ignored))
 {
     return server_run(self);
+}
+
+PyDoc_STRVAR(renew_doc, "renew($self, /)\n--\n\n"
+                        "Forget a stop from before the next run. Raises milter.error if it runs.");
+
+static PyObject *renew(struct server_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (server_check_process(self) < 0)
+        return NULL;
+    if (mkit_server_renew(self->server) < 0) {
+        PyErr_SetString(self->state->error, mkit_server_why(self->server));
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(stop_doc, "stop($self, /)\n--\n\nEnd gracefully. Returns at once; from any thread.");
@@ -517,6 +586,7 @@ static PyMethodDef server_methods[] = {
     {"listen", (PyCFunction)listen_method, METH_VARARGS, listen_doc},
     {"adopt", (PyCFunction)adopt, METH_O, adopt_doc},
     {"address", (PyCFunction)address, METH_O, address_doc},
+    {"renew", (PyCFunction)renew, METH_NOARGS, renew_doc},
     {"run", (PyCFunction)run, METH_NOARGS, run_doc},
     {"stop", (PyCFunction)stop, METH_NOARGS, stop_doc},
     {"abort", (PyCFunction)abort_method, METH_NOARGS, abort_doc},

@@ -26,12 +26,13 @@ static int os_error(struct mkit_server *server, const char *spec, const char *do
 }
 
 /* Whether somebody answers on a unix socket. */
-static bool is_answered(const struct spec *spec)
+static bool is_answered(const struct sockaddr_un *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return true; /* not known: leave it alone */
-    bool answered = connect(fd, &spec->address.sa, spec->len) == 0 || errno != ECONNREFUSED;
+    bool answered = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ||
+                    errno != ECONNREFUSED;
     close(fd);
     return answered;
 }
@@ -48,7 +49,7 @@ static int remove_stale(struct mkit_server *server, const char *text, const stru
         return server_fail(server, MKIT_ESOCKET,
                            "socket %s: the path exists and is no socket: remove it", text);
     }
-    if (is_answered(spec)) {
+    if (is_answered(&spec->address.un)) {
         errno = EADDRINUSE;
         return server_fail(server, MKIT_ESOCKET,
                            "socket %s: another program answers on it: stop it first", text);
@@ -76,11 +77,17 @@ static int open_socket(struct mkit_server *server, const char *text, const struc
     if (family != AF_UNIX)
         return 0;
     const char *path = spec->address.un.sun_path;
+    int error = 0;
     if (options->set_mode && chmod(path, options->mode) < 0)
-        return os_error(server, text, "set the mode");
-    if (options->set_owner && chown(path, options->uid, options->gid) < 0)
-        return os_error(server, text, "set the owner");
-    return 0;
+        error = os_error(server, text, "set the mode");
+    else if (options->set_owner && chown(path, options->uid, options->gid) < 0)
+        error = os_error(server, text, "set the owner");
+    if (error) {
+        int saved = errno;
+        (void)unlink(path);
+        errno = saved;
+    }
+    return error;
 }
 
 /* Takes over a descriptor that was inherited, for example by socket activation. */
@@ -203,17 +210,17 @@ int listeners_watch(struct mkit_server *server)
     return 0;
 }
 
-void listeners_pause(struct mkit_server *server, int64_t milliseconds)
+void listeners_pause(struct mkit_server *server)
 {
     for (struct listener *listener = server->listeners; listener; listener = listener->next) {
         if (listener->watched)
             poller_remove(server->poller, listener->fd);
         listener->watched = false;
     }
-    server->accept_after = server_now() + milliseconds;
+    server->accept_after = server_now() + PAUSE_MS;
 }
 
-void listeners_close(struct mkit_server *server)
+void listeners_close(struct mkit_server *server, bool served)
 {
     struct listener *listener = server->listeners;
     server->listeners = NULL;
@@ -224,7 +231,8 @@ void listeners_close(struct mkit_server *server)
             poller_remove(server->poller, listener->fd);
         close(listener->fd);
         if (listener->unlink_at_end && lstat(listener->path.sun_path, &st) == 0 &&
-            st.st_dev == listener->dev && st.st_ino == listener->ino)
+            st.st_dev == listener->dev && st.st_ino == listener->ino &&
+            (served || !is_answered(&listener->path)))
             (void)unlink(listener->path.sun_path);
         free(listener);
         listener = next;
@@ -263,7 +271,7 @@ void listener_accept(struct mkit_server *server, struct listener *listener)
             (void)snprintf(reason, sizeof reason, "cannot accept connections, trying again: %s",
                            strerror(errno));
             log_refusal(server, reason);
-            listeners_pause(server, PAUSE_MS);
+            listeners_pause(server);
             server_wake_watcher(server);
             return;
         }

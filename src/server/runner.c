@@ -49,8 +49,8 @@ static void run_session(struct runner *runner, struct conn *conn)
     runner->failures += result < 0;
 }
 
-/* Writes what waits as far as the MTA takes it. */
-static void write_output(struct conn *conn)
+/* Writes what waits as far as the MTA takes it. `now` is noted if it took anything. */
+static void write_output(struct conn *conn, int64_t now)
 {
     const uint8_t *data;
     size_t len;
@@ -59,6 +59,7 @@ static void write_output(struct conn *conn)
         ssize_t sent = send(conn->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent >= 0) {
             mkit_session_sent(conn->session, (size_t)sent);
+            conn->last_active = now;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             conn->blocked = !conn->over; /* at its end nobody waits for the last bytes */
             return;
@@ -82,7 +83,6 @@ static void take_batch(struct runner *runner)
         limit = share;
     runner->batches++;
     runner->count = 0;
-    runner->next_item = 0;
     while (server->ready_first && runner->count < limit) {
         struct conn *conn = server->ready_first;
         server->ready_first = conn->next_ready;
@@ -95,6 +95,7 @@ static void take_batch(struct runner *runner)
         conn->drain = conn->drain || conn->hangup;
         runner->batch[runner->count++] = conn;
     }
+    runner->next_item = runner->count; /* nothing may be taken from it before its callbacks begin */
 }
 
 void runner_unload(struct runner *runner)
@@ -132,7 +133,7 @@ static bool read_batch(struct runner *runner, int64_t now)
     for (unsigned i = 0; i < runner->count; i++) {
         struct conn *conn = runner->batch[i];
         if (conn->blocked)
-            write_output(conn);
+            write_output(conn, now);
         if (conn->ending == END_SILENT)
             server_log(server, conn->session, MKIT_LOG_WARNING,
                        "the MTA was silent for %u s: closed", server->options.timeout);
@@ -158,6 +159,9 @@ static bool read_batch(struct runner *runner, int64_t now)
 static void call_batch(struct runner *runner)
 {
     const struct mkit_filter *filter = runner->server->filter;
+    pthread_mutex_lock(&runner->lock);
+    runner->next_item = 0;
+    pthread_mutex_unlock(&runner->lock);
     if (filter->enter_batch)
         filter->enter_batch(filter->data);
     struct conn *conn;
@@ -169,12 +173,14 @@ static void call_batch(struct runner *runner)
         filter->leave_batch(filter->data);
 }
 
-static void write_batch(struct runner *runner)
+static void write_batch(struct runner *runner, int64_t now)
 {
     for (unsigned i = 0; i < runner->count; i++) {
         struct conn *conn = runner->batch[i];
         conn->kept_input = false;
-        write_output(conn);
+        write_output(conn, now);
+        if (!conn->blocked) /* the time that callbacks took is not the MTA's silence */
+            conn->last_active = now;
         mkit_session_trim(conn->session);
     }
 }
@@ -188,7 +194,10 @@ static bool give_back(struct mkit_server *server, struct conn *conn)
     }
     const uint64_t id = conn_id(conn);
     conn->status = CONN_IDLE;
-    if (conn->blocked) {
+    if (server->state == SERVER_ABORTING || (server->state == SERVER_DRAINING && !conn->blocked &&
+                                             !mkit_session_in_message(conn->session)))
+        conn->ending = END_STOP;
+    if (conn->blocked && !conn->ending) {
         (void)poller_change(server->poller, conn->fd, id, POLL_WRITE);
         conn->waits_to_write = true;
         return false;
@@ -197,9 +206,6 @@ static bool give_back(struct mkit_server *server, struct conn *conn)
         conn->waits_to_write = false;
         (void)poller_change(server->poller, conn->fd, id, POLL_READ);
     }
-    if (server->state == SERVER_ABORTING ||
-        (server->state == SERVER_DRAINING && !mkit_session_in_message(conn->session)))
-        conn->ending = END_STOP;
     if (conn->again || conn->more || conn->ending)
         server_make_ready(server, conn);
     else
@@ -214,7 +220,7 @@ static void serve_batch(struct runner *runner)
     atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);
     if (read_batch(runner, server_now()))
         call_batch(runner);
-    write_batch(runner);
+    write_batch(runner, server_now());
     struct conn *ended[MAX_BATCH];
     unsigned ended_count = 0;
     pthread_mutex_lock(&server->lock);
@@ -296,13 +302,26 @@ static bool wait_for_work(struct runner *runner)
     return work;
 }
 
+/* Logs what was left for it. With the lock held, and without it meanwhile. */
+static void log_notice(struct mkit_server *server)
+{
+    char notice[sizeof server->notice];
+    memcpy(notice, server->notice, sizeof notice);
+    server->notice[0] = '\0';
+    pthread_mutex_unlock(&server->lock);
+    server_log(server, NULL, MKIT_LOG_WARNING, "%s", notice);
+    pthread_mutex_lock(&server->lock);
+}
+
 /* The loop of a runner. With the lock held, and without it while it serves, waits or sleeps. */
 static void run(struct runner *runner)
 {
     struct mkit_server *server = runner->server;
     while (!server->finishing) {
         const bool surplus = server->active > server->target;
-        if (server->ready_first && !surplus) {
+        if (server->notice[0]) {
+            log_notice(server);
+        } else if (server->ready_first && !surplus) {
             take_batch(runner);
             runners_for_work(server);
             pthread_mutex_unlock(&server->lock);

@@ -16,7 +16,8 @@ enum {
     DEFAULT_DRAIN = 30,
     DEFAULT_MAX_THREADS = 512,
     SLOWEST_CHECK_MS = 60000, /* idle connections are looked at this often, at least */
-    FASTEST_CHECK_MS = 250
+    FASTEST_CHECK_MS = 250,
+    WRITE_CHECK_MS = 100 /* a write that waits looks so often whether all is to end */
 };
 
 int64_t server_now(void)
@@ -55,7 +56,8 @@ void server_notice(struct mkit_server *server, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(server->notice, sizeof server->notice, format, args);
     va_end(args);
-    server_wake_watcher(server);
+    if (server->polling) /* else a runner is at work, and comes by */
+        poller_wake(server->poller);
 }
 
 /* --------------------------------------------------------------------------------------- life */
@@ -114,11 +116,16 @@ struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
     return server;
 }
 
+void mkit_server_set_timeout(struct mkit_server *server, unsigned seconds)
+{
+    server->options.timeout = or_default(seconds, DEFAULT_TIMEOUT);
+}
+
 void mkit_server_free(struct mkit_server *server)
 {
     if (!server)
         return;
-    listeners_close(server);
+    listeners_close(server, false);
     for (int fd = 0; fd < server->conns_size; fd++)
         if (server->conns[fd])
             server_close_conn(server->conns[fd]);
@@ -168,23 +175,28 @@ static bool make_room(struct mkit_server *server, int fd)
 static int write_all(struct mkit_session *session, void *arg)
 {
     struct conn *conn = arg;
-    const int timeout = (int)conn->server->options.timeout;
+    struct mkit_server *server = conn->server;
+    const int64_t timeout = (int64_t)server->options.timeout * 1000;
+    int64_t deadline = server_now() + timeout;
     const uint8_t *data;
     size_t len;
     while ((len = mkit_session_output(session, &data)) > 0) {
         ssize_t sent = send(conn->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent > 0) {
             mkit_session_sent(session, (size_t)sent);
+            deadline = server_now() + timeout;
             continue;
         }
         if (errno == EINTR)
             continue;
         if (errno != EAGAIN && errno != EWOULDBLOCK)
             return MKIT_ECLOSED;
-        struct pollfd wait = {.fd = conn->fd, .events = POLLOUT};
-        int ready = poll(&wait, 1, timeout > INT32_MAX / 1000 ? -1 : timeout * 1000);
-        if (ready == 0)
+        if (server_now() >= deadline)
             return MKIT_ETIMEOUT;
+        if (atomic_load(&server->asked) == SERVER_ABORTING)
+            return MKIT_ECLOSED;
+        struct pollfd wait = {.fd = conn->fd, .events = POLLOUT};
+        (void)poll(&wait, 1, WRITE_CHECK_MS);
     }
     return 0;
 }
@@ -224,11 +236,17 @@ int mkit_server_adopt(struct mkit_server *server, int fd)
         fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
         return server_fail(server, MKIT_ESOCKET, "descriptor %d: %s", fd, strerror(errno));
     pthread_mutex_lock(&server->lock);
-    int error = server_add_conn(server, fd);
-    if (!error)
+    const bool known = fd < server->conns_size && server->conns[fd];
+    int error = 0;
+    if (known || server->state > SERVER_RUNNING)
+        error = server_fail(server, MKIT_EBUSY, "descriptor %d: %s", fd,
+                            known ? "it is served already" : "the server is ending");
+    else if ((error = server_add_conn(server, fd)))
+        (void)server_fail(server, error, "descriptor %d: %s", fd, mkit_error_text(error));
+    else
         server->stats.accepted++;
     pthread_mutex_unlock(&server->lock);
-    return error ? server_fail(server, error, "descriptor %d: %s", fd, mkit_error_text(error)) : 0;
+    return error;
 }
 
 void server_remove_conn(struct mkit_server *server, struct conn *conn)
@@ -299,7 +317,7 @@ static void change_state(struct mkit_server *server)
     if (asked <= (int)server->state)
         return;
     server->state = (enum server_state)asked;
-    listeners_close(server);
+    listeners_close(server, true);
     const int drain = server->options.drain > 0 ? server->options.drain : 0;
     server->deadline = server_now() + (int64_t)drain * 1000;
     end_idle(server, END_STOP, asked == SERVER_ABORTING ? is_any : is_outside_message, 0);
@@ -379,8 +397,9 @@ static void check_clock(struct mkit_server *server, int64_t *next_check)
         end_idle(server, END_SILENT, is_silent, now - (int64_t)server->options.timeout * 1000);
         *next_check = now + check_interval(server);
     }
-    if (server->state == SERVER_RUNNING && server->accept_after && now >= server->accept_after)
-        (void)listeners_watch(server);
+    if (server->state == SERVER_RUNNING && server->accept_after && now >= server->accept_after &&
+        listeners_watch(server) < 0)
+        listeners_pause(server);
     if (server->state == SERVER_DRAINING && now >= server->deadline) {
         server_notice(server, "%u connections were still inside a message: ended",
                       server->stats.open);
@@ -394,14 +413,11 @@ static bool is_finished(const struct mkit_server *server)
     return server->state > SERVER_RUNNING && server->stats.open == 0;
 }
 
-/* Sleeps, and takes what woke it. Logs what was left for it first. Without the lock. */
-static void sleep_watcher(struct mkit_server *server, const char *notice, int timeout,
-                          int (*poke)(void *), void *arg)
+/* Sleeps, and takes what woke it. Without the lock. */
+static void sleep_watcher(struct mkit_server *server, int timeout, int (*poke)(void *), void *arg)
 {
     struct pollfd fds[] = {{.fd = server->wake[0], .events = POLLIN},
                            {.fd = server->poke[0], .events = POLLIN}};
-    if (*notice)
-        server_log(server, NULL, MKIT_LOG_WARNING, "%s", notice);
     if (poll(fds, 2, timeout) <= 0)
         return;
     if (fds[0].revents)
@@ -445,11 +461,8 @@ static void watch(struct mkit_server *server, int (*poke)(void *), void *arg)
         if (is_finished(server))
             break;
         const int timeout = tick(server, &quiet, &turns) ? TICK_MS : nap(server, next_check);
-        char notice[sizeof server->notice];
-        memcpy(notice, server->notice, sizeof notice);
-        server->notice[0] = '\0';
         pthread_mutex_unlock(&server->lock);
-        sleep_watcher(server, notice, timeout, poke, arg);
+        sleep_watcher(server, timeout, poke, arg);
         pthread_mutex_lock(&server->lock);
     }
     pthread_mutex_unlock(&server->lock);
@@ -520,6 +533,16 @@ static void ask(struct mkit_server *server, int wish)
     while (asked < wish && !atomic_compare_exchange_weak(&server->asked, &asked, wish))
         ;
     server_wake_watcher(server);
+}
+
+int mkit_server_renew(struct mkit_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    const bool runs = server->state != SERVER_STOPPED;
+    if (!runs)
+        atomic_store(&server->asked, 0);
+    pthread_mutex_unlock(&server->lock);
+    return runs ? server_fail(server, MKIT_EBUSY, "the server runs already") : 0;
 }
 
 void mkit_server_stop(struct mkit_server *server)

@@ -130,7 +130,8 @@ int server_fail(struct mkit_server *server, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void server_log(const struct mkit_server *server, const struct mkit_session *session, int level,
                 const char *format, ...) __attribute__((format(printf, 4, 5)));
-/* Leaves a line for the watcher to log. With the lock held. */
+/* Leaves a line for a runner to log: the watcher never does, the program's signal handlers may run
+ * in its thread, and what they raise would be lost in the log's functions. With the lock held. */
 void server_notice(struct mkit_server *server, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void server_wake_watcher(struct mkit_server *server);
@@ -145,8 +146,11 @@ void server_close_conn(struct conn *conn);
 /* listener.c */
 void listener_accept(struct mkit_server *server, struct listener *listener);
 int listeners_watch(struct mkit_server *server);
-void listeners_pause(struct mkit_server *server, int64_t milliseconds);
-void listeners_close(struct mkit_server *server);
+/* Accepts nothing for a moment. */
+void listeners_pause(struct mkit_server *server);
+/* Closes all. Removes their paths: if the server `served`, else only where nobody answers, a child
+ * of this process for example that has taken over. */
+void listeners_close(struct mkit_server *server, bool served);
 
 /* runner.c: with the lock held */
 int runner_start(struct mkit_server *server);

@@ -111,7 +111,8 @@ int mkit_negotiate_end(struct mkit_session *session, int verdict)
 
 int mkit_setsymlist(struct mkit_session *session, int stage, const char *names)
 {
-    if (session->asked != MKIT_NEGOTIATE)
+    const bool strict = session->filter->degree == MKIT_STRICT;
+    if (strict && session->asked != MKIT_NEGOTIATE)
         return mkit_fail(session, MKIT_ESTEP,
                          "setsymlist: only the negotiate callback may call it");
     if (stage < 0 || stage >= MKIT_STAGES)
@@ -120,7 +121,7 @@ int mkit_setsymlist(struct mkit_session *session, int stage, const char *names)
         return mkit_fail(session, MKIT_EINVAL, "setsymlist: names are missing");
     if (session->symlists[stage])
         return mkit_fail(session, MKIT_EINVAL, "setsymlist: stage %d has its list already", stage);
-    if (session->filter->degree == MKIT_STRICT) {
+    if (strict) {
         if (!(session->options.offered_actions & MKIT_SETSYMLIST))
             return mkit_fail(session, MKIT_EACTION,
                              "setsymlist: the MTA does not offer SETSYMLIST");

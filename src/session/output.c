@@ -43,7 +43,9 @@ void mkit_session_on_flush(struct mkit_session *session,
 
 bool mkit_session_will_flush(const struct mkit_session *session, size_t len)
 {
-    return session->flush && session->out.len - session->out_sent + len > session->limits.output;
+    const size_t headers = (len / MKIT_CHUNK + 1) * MKIT_HEADER_LEN;
+    const size_t waiting = session->out.len - session->out_sent;
+    return session->flush && waiting + len + headers > session->limits.output;
 }
 
 int mkit_flush_over(struct mkit_session *session, size_t bound)

@@ -53,7 +53,7 @@ static const char *check_line(const char *line, enum mkit_degree degree)
     if (degree == MKIT_COMPATIBLE)
         return NULL;
     for (const char *at = line; *at; at++) {
-        if ((unsigned char)*at < ' ' && *at != '\t')
+        if (((unsigned char)*at < ' ' && *at != '\t') || *at == 0x7f)
             return "has a control character in it";
         if (*at == '%' && *++at != '%')
             return "has a single % in it: MTAs take it as a format, write %%";
@@ -86,6 +86,15 @@ static int check_reply(struct mkit_session *session, const char *rcode, const ch
     return 0;
 }
 
+/* Whether x.0.0 is put in: with several lines, as libmilter does, and before a text that Postfix
+ * would take for an enhanced code of another class, because it begins with a digit. */
+static bool needs_xcode(const struct mkit_session *session, const char *rcode,
+                        const char *const *lines, size_t count)
+{
+    return count > 1 || (count == 1 && session->filter->degree == MKIT_STRICT && lines[0] &&
+                         is_digit(*lines[0]) && *lines[0] != *rcode);
+}
+
 int mkit_setreply(struct mkit_session *session, const char *rcode, const char *xcode,
                   const char *const *lines, size_t count)
 {
@@ -93,7 +102,7 @@ int mkit_setreply(struct mkit_session *session, const char *rcode, const char *x
     if (error)
         return error;
     char class_code[] = "5.0.0";
-    if (count > 1 && !xcode) {
+    if (!xcode && needs_xcode(session, rcode, lines, count)) {
         class_code[0] = rcode[0];
         xcode = class_code;
     }

@@ -168,6 +168,9 @@ def start_program(
     folder.mkdir(exist_ok=True)
     (folder / "program.py").write_text("from seen import *\n" + textwrap.dedent(source))
     ours = implementation != "oracle"
+    modules = [str(HERE / "filters")]
+    if ours and "PYTHONPATH" in os.environ:  # where another build of ours is to be tested
+        modules.append(os.environ["PYTHONPATH"])
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
             [
@@ -181,7 +184,7 @@ def start_program(
             start_new_session=True,
             env={
                 **os.environ,
-                "PYTHONPATH": str(HERE / "filters"),
+                "PYTHONPATH": os.pathsep.join(modules),
                 "PYTHONUNBUFFERED": "1",
                 "RECORD": str(folder / "record"),
                 "SOCKET": f"unix:{folder}/socket",

@@ -180,6 +180,12 @@ DIFFERENCES = {
         ([], "error"),
         "Sendmail throws a reply with a single % away, whichever way it was set.",
     ),
+    "a reply text that begins with a digit": Difference(
+        b"550 3 tries\0",
+        b"550 5.0.0 3 tries\0",
+        "To Postfix it is an enhanced code, of another class than the code's: it would refuse the "
+        "reply and disable the filter for the session.",
+    ),
     "self.setreply('550', '5.7.1', 'a\\x01b')": Difference(
         ([], "ok"),
         ([], "error"),

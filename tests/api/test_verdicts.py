@@ -306,6 +306,14 @@ def test_reply_texts(
     assert got == ("crdat"[said[3]] if reply is None else ("y", reply + b"\0"))
 
 
+def test_a_reply_text_that_begins_with_a_digit(replying: Program, implementation: str) -> None:
+    mta = replying.connect()
+    mta.negotiate()
+    got = mta.mail(repr(("550", None, ["3 tries"], 1)))
+    assert got == ("y", expected(implementation, "a reply text that begins with a digit"))
+    assert mta.mail(repr(("550", None, ["5 tries"], 1))) == ("y", b"550 5 tries\0")
+
+
 def test_32_lines(replying: Program) -> None:
     mta = replying.connect()
     mta.negotiate()

@@ -1,34 +1,55 @@
-"""Fixtures of the tests with a real Postfix, and its log where one fails."""
+"""Fixtures of the tests with real MTAs, and their logs where a test fails."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postfix import Postfix, missing
+from mta import Mta
+from postfix import Postfix
 from running import Filter
+from sendmail import Sendmail
 
+MTAS: list[type[Mta]] = [Postfix, Sendmail]
 RUNNING: list[Filter] = []  # for the report of a failure
 LOG = pytest.StashKey[int]()
 
 
-@pytest.fixture(scope="session")
-def postfix() -> Iterator[Postfix]:
-    """One private Postfix for all tests."""
-    if why := missing():
+def one(kind: type[Mta]) -> Iterator[Mta]:
+    """A private MTA."""
+    if why := kind.missing():
         pytest.skip(why)
-    with Postfix() as running:
+    with kind() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postfix() -> Iterator[Mta]:
+    """One private Postfix for all tests."""
+    yield from one(Postfix)
+
+
+@pytest.fixture(scope="session")
+def sendmail() -> Iterator[Mta]:
+    """One private Sendmail for all tests."""
+    yield from one(Sendmail)
+
+
+@pytest.fixture(scope="session", params=[kind.name for kind in MTAS])
+def mta(request: pytest.FixtureRequest) -> Mta:
+    """Each MTA in turn. A file of tests for one of them overrides this."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Mta)
+    return found
 
 
 @pytest.fixture(scope="module", params=["runmilter", "lowlevel"])
 def scripted(
-    request: pytest.FixtureRequest, postfix: Postfix, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, mta: Mta, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Filter]:
-    """The filter that follows plans, at Postfix's first filter socket, for a file of tests; once
+    """The filter that follows plans, at the MTA's first filter socket, for a file of tests; once
     with its methods found by runmilter, once with functions given to the `milter` module."""
     folder = tmp_path_factory.mktemp("scripted")
-    more = ("TEMPFAIL", request.param)
-    with Filter("scripted.py", f"unix:{postfix.one}", folder, *more) as it:
+    with Filter("scripted.py", f"unix:{mta.one}", folder, "TEMPFAIL", request.param) as it:
         RUNNING.append(it)
         yield it
         RUNNING.remove(it)
@@ -40,21 +61,27 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "filter"
 
 
+def mta_of(item: pytest.Item) -> Mta | None:
+    """The MTA that a test uses."""
+    found = getattr(item, "funcargs", {}).get("mta")
+    return found if isinstance(found, Mta) else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item):  # type: ignore[no-untyped-def]
-    """Notes how long Postfix's log is before a test."""
+    """Notes how long the MTA's log is before a test."""
     result = yield
-    if postfix := getattr(item, "funcargs", {}).get("postfix"):
-        item.stash[LOG] = len(postfix.log())
+    if mta := mta_of(item):
+        item.stash[LOG] = len(mta.log())
     return result
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def]
-    """Adds what Postfix and the filters said during a failed test."""
+    """Adds what the MTA and the filters said during a failed test."""
     report = yield
-    if report.failed and (postfix := getattr(item, "funcargs", {}).get("postfix")):
-        report.sections.append(("Postfix", postfix.log()[item.stash.get(LOG, 0) :]))
+    if report.failed and (mta := mta_of(item)):
+        report.sections.append((mta.name, mta.log()[item.stash.get(LOG, 0) :]))
         for each in RUNNING:
             report.sections.append(("filter", each.stderr()))
     return report

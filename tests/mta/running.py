@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from postfix import wait_for
+from mta import wait_for
 
 FILTERS = Path(__file__).parent / "filters"
 # Another package with the same API can be tried under its own interpreter.

@@ -28,6 +28,7 @@ class Exit(IntEnum):
 
     @classmethod
     def of(cls, verdict: Verdict) -> Exit:
+        """The status that tells of a message's verdict."""
         return cls[verdict.name]
 
 

@@ -22,6 +22,7 @@ _POLICIES = ("tempfail", "reject", "accept", "continue")
 
 
 def add_parser(commands: Any) -> None:
+    """Adds `run` to the subparsers of `milterkit`, with the function that runs it as `command`."""
     parser = commands.add_parser(
         "run",
         help="run a filter from a Python file",
@@ -80,5 +81,8 @@ def _run(arguments: argparse.Namespace) -> int:
     except (milter.error, OSError, ValueError, LookupError) as error:
         raise CommandError(f"cannot serve {arguments.socket}: {error}") from error
     logging.getLogger("Milter").info("serving %s at %s", arguments.filter, server.address)
-    server.serve_forever()
+    try:
+        server.serve_forever()
+    except milter.error as error:
+        raise CommandError(f"cannot serve {arguments.socket}: {error}") from error
     return Exit.ACCEPTED

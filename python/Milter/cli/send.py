@@ -20,6 +20,7 @@ _NOBODY = "nobody@example.org"
 
 
 def add_parser(commands: Any) -> None:
+    """Adds `send` to the subparsers of `milterkit`, with the function that runs it as `command`."""
     parser = commands.add_parser(
         "send",
         help="send messages to a running filter",

@@ -43,6 +43,7 @@ class AddHeader(Change):
     value: str
 
     def apply(self, draft: Draft) -> None:
+        """Appends the header below all others."""
         draft.add_header(self.name, self.value)
 
 
@@ -55,6 +56,7 @@ class InsertHeader(Change):
     value: str
 
     def apply(self, draft: Draft) -> None:
+        """Inserts the header, counting the MTA's own Received."""
         draft.insert_header(self.index, self.name, self.value)
 
 
@@ -67,6 +69,7 @@ class ChangeHeader(Change):
     value: str
 
     def apply(self, draft: Draft) -> None:
+        """Replaces or deletes the header; appends one where there are not so many of the name."""
         draft.change_header(self.index, self.name, self.value)
 
 
@@ -78,6 +81,7 @@ class AddRecipient(Change):
     params: str | None = None
 
     def apply(self, draft: Draft) -> None:
+        """Adds the recipient to the envelope."""
         draft.add_recipient(self.address, self.params)
 
 
@@ -88,6 +92,7 @@ class DeleteRecipient(Change):
     address: str
 
     def apply(self, draft: Draft) -> None:
+        """Takes the recipient out of the envelope; without effect if it is not there."""
         draft.delete_recipient(self.address)
 
 
@@ -99,6 +104,7 @@ class ChangeSender(Change):
     params: str | None = None
 
     def apply(self, draft: Draft) -> None:
+        """Puts another sender, and its parameters, into the envelope."""
         draft.change_sender(self.address, self.params)
 
 
@@ -109,6 +115,7 @@ class ReplaceBody(Change):
     body: bytes
 
     def apply(self, draft: Draft) -> None:
+        """Puts the new body in the place of the old one."""
         draft.replace_body(self.body)
 
 
@@ -119,6 +126,7 @@ class Quarantine(Change):
     reason: str
 
     def apply(self, draft: Draft) -> None:
+        """Notes the reason: the message is held, not delivered."""
         draft.quarantine(self.reason)
 
 

@@ -60,6 +60,7 @@ def macro_key(name: str) -> str:
 
 
 def bare_macros(macros: Macros) -> dict[str, str | None]:
+    """Macro values by their names without braces."""
     return {macro_key(name): value for name, value in macros.items()}
 
 

@@ -57,6 +57,7 @@ class Answer:
 
     @property
     def refuses(self) -> bool:
+        """Whether the client is told no, for now or for good."""
         return self.kind in ("reject", "tempfail")
 
     @property
@@ -132,6 +133,7 @@ class Message:
 
     @property
     def envelope(self) -> Envelope:
+        """The envelope that the message starts with."""
         return Envelope(
             bare(self.sender[0]),
             tuple(bare(rcpt[0]) for rcpt in self.rcpts),
@@ -266,6 +268,7 @@ class Conversation:
 
     @property
     def leading_space(self) -> bool:
+        """Whether header values keep their leading space (HDR_LEADSPC, protocol sheet 2.7)."""
         return self._has(_BITS["HDR_LEADSPC"])
 
     # ---------------------------------------------------------------------------------- macros
@@ -383,6 +386,7 @@ class Conversation:
         return self._hold((yield from self._run_step("connect", *client.fields)))
 
     def helo(self, name: str) -> Steps[Answer]:
+        """HELO or EHLO with the name that the client gave."""
         return self._hold((yield from self._run_step("helo", to_bytes(name))))
 
     def mail(self, sender: str, *args: str) -> Steps[Answer]:
@@ -402,6 +406,7 @@ class Conversation:
         return (yield from self._run_step("mail", _arguments(sender, args)))
 
     def rcpt(self, rcpt: str, *args: str) -> Steps[Answer]:
+        """RCPT TO, with ESMTP arguments. The address goes out in angle brackets."""
         address = bare(rcpt)
         self._values.update(
             {
@@ -421,15 +426,19 @@ class Conversation:
         return f"QUEUEID{self._messages:03d}"
 
     def data(self) -> Steps[Answer]:
+        """DATA. Nothing is sent with a version below 4."""
         return (yield from self._run_step("data"))
 
     def header(self, name: bytes, value: bytes) -> Steps[Answer]:
+        """One header; folds in the value are LF and white space."""
         return (yield from self._run_step("header", name, value))
 
     def eoh(self) -> Steps[Answer]:
+        """The end of the headers."""
         return (yield from self._run_step("eoh"))
 
     def body(self, chunk: bytes) -> Steps[Answer]:
+        """One chunk of the body, 1 to 65535 bytes, line ends CRLF."""
         return (yield from self._run_step("body", chunk))
 
     def eom(self) -> Steps[Answer]:
@@ -437,6 +446,7 @@ class Conversation:
         return (yield from self._run_step("eom", b""))
 
     def unknown(self, line: str) -> Steps[Answer]:
+        """An SMTP command that the MTA does not know. Nothing is sent with a version below 3."""
         return (yield from self._run_step("unknown", to_bytes(line)))
 
     def abort(self) -> None:

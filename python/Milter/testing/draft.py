@@ -53,6 +53,7 @@ class Header:
 
     @property
     def name(self) -> bytes:
+        """All before the colon."""
         return self.raw.partition(b":")[0]
 
     @property
@@ -61,6 +62,7 @@ class Header:
         return self.raw.partition(b":")[2]
 
     def is_called(self, name: bytes) -> bool:
+        """Whether it has this name, in whatever case of letters."""
         return self.name.lower() == name.lower()
 
 
@@ -138,6 +140,7 @@ class Draft:
 
     @property
     def envelope(self) -> Envelope:
+        """Sender and recipients as they are now."""
         return Envelope(self.sender, tuple(self.rcpts), self.sender_params, dict(self.rcpt_params))
 
     @property
@@ -204,6 +207,9 @@ class Draft:
         self.rcpt_params.pop(rcpt, None)
 
     def change_sender(self, address: str, params: str | None = None) -> None:
+        """Puts another sender in place, "" or "<>" for the null sender. Its ESMTP parameters are
+        replaced as well.
+        """
         self.sender = bare(address)
         self.sender_params = params or ""
 
@@ -215,6 +221,7 @@ class Draft:
         self.body = body + b"\n" if body and not body.endswith(b"\n") else body
 
     def quarantine(self, reason: str) -> None:
+        """Holds the message, for the reason given last."""
         self.quarantined = reason
 
     def _header(self, name: str, value: str) -> Header:

@@ -37,8 +37,9 @@ class Session:
     """One connection to a filter, as for one SMTP client. Made by MTA.session.
 
     `send` takes a whole message. The steps (`connect` ... `eom`, `abort`, `quit`) can also be
-    gone one by one, `vanish` breaks off at any of them, and `send_packet`, `send_raw` and
-    `read_packet` do what no MTA would.
+    gone one by one, in any order; each waits for the filter's answer, where one is due, and
+    raises ProtocolError (with FilterClosed and FilterTimeout) or SessionOver. `vanish` breaks off
+    at any of them, and `send_packet`, `send_raw` and `read_packet` do what no MTA would.
     """
 
     def __init__(self, connection: socket.socket, conversation: Conversation) -> None:
@@ -126,25 +127,32 @@ class Session:
         return self._run(self._conversation.negotiate())
 
     def connect(self, client: Client | str = Client()) -> Answer:  # noqa: B008  # it is frozen
+        """Tells about the client: a Client, or text as "name[address]:port" (else ValueError)."""
         client = Client.parse(client) if isinstance(client, str) else client
         return self._run(self._conversation.connect(client))
 
     def helo(self, name: str) -> Answer:
+        """HELO or EHLO with the name that the client gave."""
         return self._run(self._conversation.helo(name))
 
     def mail(self, sender: str, *args: str) -> Answer:
+        """MAIL FROM, with ESMTP arguments: begins a message. Angle brackets are added."""
         return self._run(self._conversation.mail(sender, *args))
 
     def rcpt(self, rcpt: str, *args: str) -> Answer:
+        """RCPT TO, with ESMTP arguments. Angle brackets are added."""
         return self._run(self._conversation.rcpt(rcpt, *args))
 
     def data(self) -> Answer:
+        """DATA. With a version below 4 it is not sent, and the answer is "continue"."""
         return self._run(self._conversation.data())
 
     def header(self, name: bytes, value: bytes) -> Answer:
+        """One header; folds in the value are LF and white space."""
         return self._run(self._conversation.header(name, value))
 
     def eoh(self) -> Answer:
+        """The end of the headers."""
         return self._run(self._conversation.eoh())
 
     def body(self, chunk: bytes) -> Answer:

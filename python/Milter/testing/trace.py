@@ -71,9 +71,11 @@ class Trace:
         self._packets: list[tuple[int, Packet]] = []
 
     def add(self, direction: int, packet: Packet) -> None:
+        """Notes a packet. direction: TO_FILTER or TO_MTA of Milter._wire."""
         if packet[0] in (b"B", b"b") and len(packet) == 2 and len(packet[1]) > _SHOWN:
             packet = (packet[0], packet[1][:_SHOWN], len(packet[1]))
         self._packets.append((direction, packet))
 
     def lines(self) -> list[str]:
+        """The packets as lines, see format_packet."""
         return [format_packet(direction, packet) for direction, packet in self._packets]

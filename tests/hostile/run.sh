@@ -1,0 +1,5 @@
+#!/bin/sh
+# Runs PROGRAM SESSIONS CONNECTIONS SEED on all recorded sessions there are.
+set -eu
+corpus=$(dirname "$0")/../fuzz/corpus
+exec "$@" $(find "$corpus/session" "$corpus/mta" -type f 2>/dev/null | sort)
