@@ -1,10 +1,15 @@
-"""What holds for all tests in Python: where CI=true, a skipped test is a failed one."""
+"""What holds for all tests in Python: where CI=true, a skipped test is a failed one; and the
+programs that tests start get SIGINT, also where this run is in a shell's background."""
 
 import os
+import signal
 
 import pytest
 
 CI = os.environ.get("CI") == "true"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _as_failure(report: pytest.TestReport | pytest.CollectReport) -> None:
