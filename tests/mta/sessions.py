@@ -1,8 +1,9 @@
 """The sessions that are recorded with each real MTA, small and chosen to differ; and how.
 
-As a program (`make record`) it records them anew into tests/fuzz/corpus: the bytes that the MTA
-sent into mta/, the filter's into filter/, a file each. There they are seeds for the fuzz targets;
-test_recorded.py plays them on the filters of today.
+As a program (`make record`) it records them anew: as transcripts, which people read, into
+recorded/, a file for each MTA; and into tests/fuzz/corpus the bytes that the MTA sent into mta/,
+the filter's into filter/, a file each. There they are seeds for the fuzz targets; test_recorded.py
+plays them on the filters of today.
 """
 
 import sys
@@ -12,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from Milter.testing.transcript import Answered, Entry, Sent, Transcript, render
 from mta import ELSEWHERE, Client, Mta
 from postfix import Postfix
 from recorder import Connection, Recorder
@@ -19,6 +21,7 @@ from running import Filter, Plan
 from sendmail import Sendmail
 
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
+RECORDED = Path(__file__).parent / "recorded"
 EIGHT_BIT = b"Subject: caf\xe9 caf\xc3\xa9\r\nX-Empty:\r\nX-Fold: a\r\n\tb\r\n\r\n\xff\x80\r\n.\r\n"
 
 
@@ -157,8 +160,23 @@ def record(mta: Mta, session: Session, folder: Path) -> Connection:
     return connection
 
 
+def transcript(title: str, connection: Connection) -> Transcript:
+    """What passed on a connection, packet by packet in the order in which they were whole."""
+    entries = []
+    rest = {"mta": b"", "filter": b""}
+    for who, data in connection.passed:
+        rest[who] += data
+        while len(rest[who]) >= (size := 4 + int.from_bytes(rest[who][:4], "big")) > 4:
+            packet, rest[who] = rest[who][:size], rest[who][size:]
+            entries.append(Entry(Sent(packet) if who == "mta" else Answered(packet)))
+    if any(rest.values()):
+        raise ValueError(f"{title}: a packet is not whole")
+    return Transcript(title, entries=[*entries, Entry(Sent(None))])
+
+
 def main() -> None:
     """Records all."""
+    RECORDED.mkdir(exist_ok=True)
     for who in ("mta", "filter"):
         (CORPUS / who).mkdir(parents=True, exist_ok=True)
         for old in (CORPUS / who).iterdir():
@@ -166,13 +184,16 @@ def main() -> None:
     for kind in (Postfix, Sendmail):
         if why := kind.missing():
             sys.exit(why)
+        transcripts = []
         with kind() as mta, tempfile.TemporaryDirectory() as folder:
             for session in sessions_of(mta.name):
                 connection = record(mta, session, Path(folder) / session.name)
+                transcripts.append(transcript(f"{mta.name} {session.name}", connection))
                 for who in ("mta", "filter"):
                     file = CORPUS / who / f"{mta.name}_{session.name}"
                     file.write_bytes(connection.sent(who))
                     print(file.relative_to(CORPUS), file.stat().st_size)
+        (RECORDED / f"{mta.name}.transcript").write_text(render(transcripts))
 
 
 if __name__ == "__main__":

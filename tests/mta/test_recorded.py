@@ -7,8 +7,10 @@ from pathlib import Path
 import differences
 import pytest
 from Milter._wire import TO_FILTER, TO_MTA, Decoder
+from Milter.testing.transcript import Answered, Sent, parse
 from mta import Mta
 from sessions import CORPUS, SESSIONS, Session, record, sessions_of, started
+from sessions import RECORDED as TRANSCRIPTS
 
 # (MTA, session) of every file that there is.
 RECORDED = [(mta, each) for mta in ("postfix", "sendmail") for each in sessions_of(mta)]
@@ -46,6 +48,23 @@ def test_files() -> None:
         files = {path.name: path.read_bytes() for path in (CORPUS / who).iterdir()}
         assert files.keys() == names
         assert all(packets(direction, data)[0] == "O" for data in files.values())
+
+
+@pytest.mark.parametrize("mta", ["postfix", "sendmail"])
+def test_transcripts(mta: str) -> None:
+    """The transcripts hold the same bytes as the files, in the order in which they passed."""
+    transcripts = parse((TRANSCRIPTS / f"{mta}.transcript").read_text())
+    assert [each.title for each in transcripts] == [
+        f"{mta} {each.name}" for each in sessions_of(mta)
+    ]
+    for each in transcripts:
+        events = each.events()
+        name = each.title.replace(" ", "_", 1)
+        sent = [event.data or b"" for event in events if isinstance(event, Sent)]
+        answered = [event.data for event in events if isinstance(event, Answered)]
+        assert b"".join(sent) == (CORPUS / "mta" / name).read_bytes()
+        assert b"".join(answered) == (CORPUS / "filter" / name).read_bytes()
+        assert events[-1] == Sent(None)
 
 
 @pytest.mark.parametrize(
