@@ -7,8 +7,8 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
+from Milter import __version__
 from Milter.cli import run, send
 from Milter.cli.exits import CommandError, Exit
 
@@ -39,15 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="milterkit", description="Run mail filters, and send messages to them."
     )
-    parser.add_argument("--version", action="version", version=f"milterkit {_version()}")
+    parser.add_argument("--version", action="version", version=f"milterkit {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in (run, send):
         module.add_parser(commands)
     return parser
-
-
-def _version() -> str:
-    try:
-        return version("milterkit")
-    except PackageNotFoundError:
-        return "(not installed)"
