@@ -16,7 +16,8 @@ struct module_state {
     PyTypeObject *context_type;
     PyTypeObject *server_type;
     PyTypeObject *plan_type;
-    PyObject *logger;           /* logging.getLogger("Milter") */
+    PyObject *signal; /* the module, imported early: a fork during an import leaves its lock held */
+    PyObject *logger; /* logging.getLogger("Milter") */
     PyObject *watched[WATCHED]; /* names of methods, by step */
     PyObject *setctx_name;
     PyObject *actions_name;

@@ -494,13 +494,14 @@ static int intern_names(struct module_state *state)
                : -1;
 }
 
-static int find_logger(struct module_state *state)
+static int import_modules(struct module_state *state)
 {
     PyObject *logging = PyImport_ImportModule("logging");
     if (logging)
         state->logger = PyObject_CallMethod(logging, "getLogger", "s", "Milter");
     Py_XDECREF(logging);
-    return state->logger ? 0 : -1;
+    state->signal = PyImport_ImportModule("signal");
+    return state->logger && state->signal ? 0 : -1;
 }
 
 /* A thread that served on after the interpreter's end would hang in it. */
@@ -542,7 +543,7 @@ static int module_exec(PyObject *module)
     state->error = PyErr_NewExceptionWithDoc(
         "milter.error", "What the engine, or the MTA's protocol, does not allow.", NULL, NULL);
     if (!state->name || !state->error || PyModule_AddObjectRef(module, "error", state->error) < 0 ||
-        intern_names(state) < 0 || find_logger(state) < 0)
+        intern_names(state) < 0 || import_modules(state) < 0)
         return -1;
     for (size_t i = 0; i < COUNT(constants); i++)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
@@ -565,6 +566,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->server_type);
     Py_VISIT(state->plan_type);
     Py_VISIT(state->logger);
+    Py_VISIT(state->signal);
     Py_VISIT(state->server);
     for (int i = 0; i < MKIT_STEPS; i++)
         Py_VISIT(state->callbacks[i]);
@@ -579,6 +581,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->server_type);
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->logger);
+    Py_CLEAR(state->signal);
     Py_CLEAR(state->server);
     Py_CLEAR(state->name);
     Py_CLEAR(state->connection);

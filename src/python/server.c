@@ -310,9 +310,7 @@ static int take_signal(struct server_object *self, PyObject *module, int i, PyOb
 /* In the main thread: lets signals wake the server, and end it where the program has no handler. */
 static int take_signals(struct server_object *self, struct signal_changes *changes)
 {
-    PyObject *module = PyImport_ImportModule("signal");
-    if (!module)
-        return -1;
+    PyObject *module = Py_NewRef(self->state->signal);
     PyObject *wakeup =
         PyObject_CallMethod(module, "set_wakeup_fd", "i", mkit_server_poke_fd(self->server));
     if (!wakeup && PyErr_ExceptionMatches(PyExc_ValueError)) { /* another thread: not ours */
