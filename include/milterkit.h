@@ -382,6 +382,7 @@ struct mkit_server_options {
     unsigned max_connections; /* past it: accepted and closed at once; default no limit */
     unsigned runners;         /* threads that may compute at once; default 1 with enter_batch,
                                  else the number of processors */
+    int linger; /* seconds that a worker thread without work stays; default 10, -1 none */
     enum mkit_poller poller;
 };
 

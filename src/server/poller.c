@@ -65,9 +65,9 @@ void poller_remove(struct poller *poller, int fd)
     poller->kind->remove(poller, fd);
 }
 
-int poller_wait(struct poller *poller, struct poll_event *events, int size)
+int poller_wait(struct poller *poller, struct poll_event *events, int size, bool look)
 {
-    return poller->kind->wait(poller, events, size);
+    return poller->kind->wait(poller, events, size, look);
 }
 
 void poller_wake(struct poller *poller)

@@ -37,9 +37,9 @@ void poller_rearm(struct poller *poller, int fd, uint64_t id);
 /* Forgets a descriptor; before it is closed. */
 void poller_remove(struct poller *poller, int fd);
 
-/* Waits until something happens, or poller_wake is called. Returns how many events; 0 after a
- * wake or an interruption. */
-int poller_wait(struct poller *poller, struct poll_event *events, int size);
+/* Waits until something happens, or poller_wake is called; or only looks what has happened. Returns
+ * how many events; 0 after a wake or an interruption. */
+int poller_wait(struct poller *poller, struct poll_event *events, int size, bool look);
 void poller_wake(struct poller *poller);
 
 /* What a kind of poller implements: the functions above, one by one. */
@@ -49,7 +49,7 @@ struct poller_kind {
     int (*set)(struct poller *, int fd, uint64_t id, enum poll_for what, bool is_new);
     void (*rearm)(struct poller *, int fd, uint64_t id);
     void (*remove)(struct poller *, int fd);
-    int (*wait)(struct poller *, struct poll_event *, int size);
+    int (*wait)(struct poller *, struct poll_event *, int size, bool look);
     void (*wake)(struct poller *);
 };
 

@@ -64,10 +64,10 @@ static void remove_epoll(struct poller *poller, int fd)
     (void)epoll_ctl(((struct epoll_poller *)poller)->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
-static int wait_epoll(struct poller *poller, struct poll_event *events, int size)
+static int wait_epoll(struct poller *poller, struct poll_event *events, int size, bool look)
 {
     struct epoll_poller *self = (struct epoll_poller *)poller;
-    int found = epoll_wait(self->epoll, self->events, size < BATCH ? size : BATCH, -1);
+    int found = epoll_wait(self->epoll, self->events, size < BATCH ? size : BATCH, look ? 0 : -1);
     int count = 0;
     for (int i = 0; i < found; i++) {
         const struct epoll_event *event = &self->events[i];

@@ -24,6 +24,7 @@ struct poll_poller {
     int size;
     struct pollfd *fds; /* of the thread that waits */
     int fds_size;
+    int last; /* the descriptor that was reported last: the next report begins behind it */
     bool waiting;
     int wake[2];
 };
@@ -140,7 +141,7 @@ static int collect(struct poll_poller *self)
     return count;
 }
 
-static int wait_poll(struct poller *poller, struct poll_event *events, int size)
+static int wait_poll(struct poller *poller, struct poll_event *events, int size, bool look)
 {
     struct poll_poller *self = (struct poll_poller *)poller;
     pthread_mutex_lock(&self->lock);
@@ -148,7 +149,7 @@ static int wait_poll(struct poller *poller, struct poll_event *events, int size)
     self->waiting = true;
     pthread_mutex_unlock(&self->lock);
 
-    int found = watched < 0 ? -1 : poll(self->fds, (nfds_t)watched, -1);
+    int found = watched < 0 ? -1 : poll(self->fds, (nfds_t)watched, look ? 0 : -1);
 
     pthread_mutex_lock(&self->lock);
     self->waiting = false;
@@ -156,12 +157,16 @@ static int wait_poll(struct poller *poller, struct poll_event *events, int size)
     while (read(self->wake[0], drained, sizeof drained) == sizeof drained)
         ;
     int count = 0;
-    for (int i = 1; found > 0 && i < watched && count < size; i++) {
-        const struct pollfd *ready = &self->fds[i];
+    int at = 1;
+    while (at < watched && self->fds[at].fd <= self->last)
+        at++;
+    for (int left = found > 0 ? watched - 1 : 0; left && count < size; left--, at++) {
+        const struct pollfd *ready = &self->fds[at < watched ? at : at - watched + 1];
         struct entry *entry = &self->entries[ready->fd];
         if (!ready->revents || !entry->armed) /* it may have changed meanwhile */
             continue;
         entry->armed = entry->stays;
+        self->last = ready->fd;
         events[count].id = entry->id;
         events[count].hangup = ready->revents & (POLLHUP | POLLERR | POLLNVAL);
         count++;

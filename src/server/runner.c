@@ -83,12 +83,14 @@ static void take_batch(struct runner *runner)
         limit = share;
     runner->batches++;
     runner->count = 0;
+    runner->unread = 0;
     while (server->ready_first && runner->count < limit) {
         struct conn *conn = server->ready_first;
         server->ready_first = conn->next_ready;
         if (!server->ready_first)
             server->ready_last = NULL;
         server->ready_count--;
+        server->round -= server->round > 0;
         conn->status = CONN_RUNNING;
         conn->again = false;
         conn->more = false;
@@ -122,12 +124,14 @@ static struct conn *next_item(struct runner *runner)
     return conn;
 }
 
-/* Reads for the whole batch. What found nothing to do is left out of it. Returns whether there is
- * anything to call. */
+/* Reads for the whole batch, an equal share of the arena for each. What it has no room for is read
+ * at the next turn. Returns whether there is anything to call. */
 static bool read_batch(struct runner *runner, int64_t now)
 {
     struct mkit_server *server = runner->server;
     const bool aborting = atomic_load(&server->asked) == SERVER_ABORTING;
+    const size_t share = ARENA / runner->count;
+    const size_t most = share > PORTION ? share : PORTION;
     size_t used = 0;
     bool any = false;
     for (unsigned i = 0; i < runner->count; i++) {
@@ -143,10 +147,13 @@ static bool read_batch(struct runner *runner, int64_t now)
             any = true;
         } else if (conn->blocked) {
             continue;
-        } else if (ARENA - used < ARENA_MIN) {
-            conn->more = true; /* next time */
+        } else if (ARENA - used < PORTION) {
+            conn->more = true;
+            if (!runner->unread)
+                runner->unread = i;
         } else {
-            size_t got = read_input(conn, runner->arena + used, ARENA - used);
+            const size_t room = ARENA - used;
+            size_t got = read_input(conn, runner->arena + used, room < most ? room : most);
             if (got)
                 conn->last_active = now;
             used += (got + 63) & ~(size_t)63;
@@ -224,9 +231,11 @@ static void serve_batch(struct runner *runner)
     struct conn *ended[MAX_BATCH];
     unsigned ended_count = 0;
     pthread_mutex_lock(&server->lock);
-    for (unsigned i = 0; i < runner->count; i++)
-        if (give_back(server, runner->batch[i]))
-            ended[ended_count++] = runner->batch[i];
+    for (unsigned i = 0; i < runner->count; i++) { /* what was not read comes first next time */
+        struct conn *conn = runner->batch[(runner->unread + i) % runner->count];
+        if (give_back(server, conn))
+            ended[ended_count++] = conn;
+    }
     server->stats.messages += runner->messages;
     server->stats.failures += runner->failures;
     runner->messages = runner->failures = 0;
@@ -261,16 +270,17 @@ static void take_events(struct mkit_server *server, const struct poll_event *eve
         conn->hangup = conn->hangup || events[i].hangup;
         server_make_ready(server, conn);
     }
+    server->round = server->ready_count;
 }
 
-/* Waits for connections. With the lock held, and without it meanwhile. */
-static void wait_for_events(struct runner *runner)
+/* Waits for connections, or only looks for them. With the lock held, and without it meanwhile. */
+static void find_events(struct runner *runner, bool look)
 {
     struct mkit_server *server = runner->server;
     struct poll_event events[MAX_BATCH * 2];
     server->polling = true;
     pthread_mutex_unlock(&server->lock);
-    int count = poller_wait(server->poller, events, MAX_BATCH * 2);
+    int count = poller_wait(server->poller, events, MAX_BATCH * 2, look);
     if (!atomic_exchange(&server->watching, true))
         server_wake_watcher(server);
     pthread_mutex_lock(&server->lock);
@@ -278,27 +288,38 @@ static void wait_for_events(struct runner *runner)
     take_events(server, events, count);
 }
 
-/* Whether one more runner would have something to do. With the lock held. */
-static bool has_work(const struct mkit_server *server)
+/* Makes a runner that waits for work active. With the lock held. */
+static void wake(struct mkit_server *server, struct runner *runner)
 {
-    return server->active < server->target && (server->ready_count || !server->polling);
+    struct runner **at = &server->asleep;
+    while (*at != runner)
+        at = &(*at)->next_asleep;
+    *at = runner->next_asleep;
+    runner->active = true;
+    server->active++;
+    server->rising++;
+    pthread_cond_signal(&runner->wake);
 }
 
-/* Sleeps until there is work for one more. Returns false when the thread should end. */
+/* Sleeps until there is work for one more; the last one to come is the first to be woken, so that
+ * those that are not needed stay asleep and end. Returns false when the thread should end. */
 static bool wait_for_work(struct runner *runner)
 {
     struct mkit_server *server = runner->server;
     struct timespec until;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += IDLE_THREAD_S;
+    until.tv_sec += server->options.linger > 0 ? server->options.linger : 0;
     runner->active = false;
     server->active--;
+    runner->next_asleep = server->asleep;
+    server->asleep = runner;
     int waited = 0;
-    while (!server->finishing && !has_work(server) && waited != ETIMEDOUT)
-        waited = pthread_cond_timedwait(&server->work, &server->lock, &until);
-    bool work = has_work(server);
-    runner->active = true;
-    server->active++;
+    while (!runner->active && waited != ETIMEDOUT)
+        waited = pthread_cond_timedwait(&runner->wake, &server->lock, &until);
+    const bool work = runner->active;
+    if (!work)
+        wake(server, runner); /* to its end */
+    server->rising--;
     return work;
 }
 
@@ -313,22 +334,26 @@ static void log_notice(struct mkit_server *server)
     pthread_mutex_lock(&server->lock);
 }
 
-/* The loop of a runner. With the lock held, and without it while it serves, waits or sleeps. */
+/* The loop of a runner. With the lock held, and without it while it serves, waits or sleeps.
+ * Connections that always have more to read must not keep the others away: once all that were
+ * ready have had a turn, it looks for new events first. */
 static void run(struct runner *runner)
 {
     struct mkit_server *server = runner->server;
+    server->rising--;
     while (!server->finishing) {
         const bool surplus = server->active > server->target;
+        const bool ready = server->ready_first;
         if (server->notice[0]) {
             log_notice(server);
-        } else if (server->ready_first && !surplus) {
+        } else if (ready && !surplus && (server->round || server->polling)) {
             take_batch(runner);
             runners_for_work(server);
             pthread_mutex_unlock(&server->lock);
             serve_batch(runner);
             pthread_mutex_lock(&server->lock);
         } else if (!server->polling && !surplus) {
-            wait_for_events(runner);
+            find_events(runner, ready);
         } else {
             if (surplus) /* what it leaves behind is for another one */
                 runners_for_work(server);
@@ -364,6 +389,7 @@ static void *runner_main(void *arg)
 static void free_runner(struct runner *runner)
 {
     pthread_mutex_destroy(&runner->lock);
+    pthread_cond_destroy(&runner->wake);
     free(runner->arena);
     free(runner);
 }
@@ -377,6 +403,11 @@ int runner_start(struct mkit_server *server)
     runner->active = true;
     runner->arena = malloc(ARENA);
     pthread_mutex_init(&runner->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&runner->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     if (!runner->arena) {
         free_runner(runner);
         return server_fail(server, MKIT_ENOMEM, "no memory for a thread");
@@ -396,6 +427,7 @@ int runner_start(struct mkit_server *server)
     server->runners = runner;
     server->threads++;
     server->active++;
+    server->rising++;
     return 0;
 }
 
@@ -404,20 +436,21 @@ void runners_for_work(struct mkit_server *server)
     /* Where no further one may be active, the one that waits for events has to see to it. */
     if (server->ready_count && server->polling && server->active >= server->target)
         poller_wake(server->poller);
-    if (server->finishing || !has_work(server))
-        return;
-    unsigned wanted = server->ready_count + !server->polling;
-    unsigned missing = server->target - server->active;
-    unsigned sleeping = server->threads - server->active;
-    if (missing > wanted)
-        missing = wanted;
-    for (; missing && sleeping; missing--, sleeping--)
-        pthread_cond_signal(&server->work);
-    for (; missing; missing--)
-        if (runner_start(server) < 0) {
+    const unsigned wanted = server->ready_count + !server->polling;
+    while (server->active < server->target && server->rising < wanted && !server->finishing) {
+        if (server->asleep) {
+            wake(server, server->asleep);
+        } else if (runner_start(server) < 0) {
             server_notice(server, "%s", server->why);
             return;
         }
+    }
+}
+
+void runners_wake(struct mkit_server *server)
+{
+    while (server->asleep)
+        wake(server, server->asleep);
 }
 
 void runners_join(struct mkit_server *server, bool all)

@@ -15,6 +15,7 @@ enum {
     DEFAULT_TIMEOUT = 7210, /* seconds, as libmilter's */
     DEFAULT_DRAIN = 30,
     DEFAULT_MAX_THREADS = 512,
+    DEFAULT_LINGER = 10,
     SLOWEST_CHECK_MS = 60000, /* idle connections are looked at this often, at least */
     FASTEST_CHECK_MS = 250,
     WRITE_CHECK_MS = 100 /* a write that waits looks so often whether all is to end */
@@ -96,6 +97,7 @@ struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
         .max_threads = or_default(options->max_threads, DEFAULT_MAX_THREADS),
         .max_connections = options->max_connections,
         .runners = or_default(options->runners, filter->enter_batch ? 1 : processors()),
+        .linger = options->linger ? options->linger : DEFAULT_LINGER,
         .poller = options->poller,
     };
     if (server->options.runners > server->options.max_threads)
@@ -108,11 +110,6 @@ struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
         return NULL;
     }
     pthread_mutex_init(&server->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&server->work, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     return server;
 }
 
@@ -132,7 +129,6 @@ void mkit_server_free(struct mkit_server *server)
     free(server->conns);
     close_pipe(server->wake);
     close_pipe(server->poke);
-    pthread_cond_destroy(&server->work);
     pthread_mutex_destroy(&server->lock);
     free(server);
 }
@@ -429,7 +425,8 @@ static void sleep_watcher(struct mkit_server *server, int timeout, int (*poke)(v
     }
 }
 
-/* Looks after the runners at each tick. Returns whether to go on ticking. */
+/* Looks after the runners at each tick. Returns whether to go on ticking: not after some without
+ * work, when one runner is enough again. */
 static bool tick(struct mkit_server *server, unsigned *quiet, unsigned *turns)
 {
     if (!atomic_load(&server->watching))
@@ -443,6 +440,7 @@ static bool tick(struct mkit_server *server, unsigned *quiet, unsigned *turns)
     if (*quiet <= QUIET_TICKS)
         return true;
     *quiet = 0;
+    server->target = 1;
     atomic_store(&server->watching, false);
     return false;
 }
@@ -515,7 +513,7 @@ int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg), void *ar
     server->finishing = true;
     if (server->poller)
         poller_wake(server->poller);
-    pthread_cond_broadcast(&server->work);
+    runners_wake(server);
     runners_join(server, true);
     for (struct listener *listener = server->listeners; listener; listener = listener->next)
         listener->watched = false;

@@ -14,12 +14,11 @@
 #include "server/poller.h"
 
 enum {
-    TICK_MS = 5,        /* a callback that is seen at two ticks blocks */
-    QUIET_TICKS = 20,   /* after so many without work the watcher sleeps */
-    IDLE_THREAD_S = 10, /* a runner that had no work for so long ends */
+    TICK_MS = 5,      /* a callback that is seen at two ticks blocks */
+    QUIET_TICKS = 20, /* after so many without work the watcher sleeps */
     MAX_BATCH = 64,
-    ARENA = 512 * 1024,   /* bytes that a runner reads in one batch, at most */
-    ARENA_MIN = 64 * 1024 /* a read begins with at least so much room */
+    PORTION = 72 * 1024, /* what every connection of a batch may read: a packet as MTAs send them */
+    ARENA = 8 * PORTION  /* bytes that a runner reads in one batch, at most */
 };
 
 enum conn_status { CONN_IDLE, CONN_READY, CONN_RUNNING };
@@ -62,6 +61,8 @@ struct runner {
     struct mkit_server *server;
     pthread_t thread;
     struct runner *next;
+    struct runner *next_asleep;
+    pthread_cond_t wake;   /* it became active */
     bool ended;            /* to be joined */
     bool active;           /* not waiting for work */
     unsigned batches;      /* that it has taken */
@@ -72,6 +73,7 @@ struct runner {
     struct conn *batch[MAX_BATCH];
     unsigned count;
     unsigned next_item;
+    unsigned unread; /* the first of the batch for which the arena had no room; 0: there is none */
     uint8_t *arena;
     unsigned messages; /* of the batch, for the statistics */
     unsigned failures;
@@ -83,7 +85,6 @@ struct mkit_server {
     const struct mkit_filter *filter;
     struct mkit_server_options options;
     pthread_mutex_t lock;
-    pthread_cond_t work; /* runners wait for something ready, or for their turn to poll */
     struct poller *poller;
     struct listener *listeners;
 
@@ -93,13 +94,16 @@ struct mkit_server {
     struct conn *ready_first;
     struct conn *ready_last;
     unsigned ready_count;
+    unsigned round; /* of them, to be taken before the poller is asked again */
 
     struct runner *runners;
-    unsigned threads; /* runners that have not ended */
-    unsigned active;  /* of them, not waiting for work */
-    unsigned target;  /* how many may be active */
-    bool polling;     /* one of them waits in the poller */
-    bool finishing;   /* no connection is left: runners end */
+    struct runner *asleep; /* those that wait for work, the last one to come first */
+    unsigned threads;      /* runners that have not ended */
+    unsigned active;       /* of them, not waiting for work */
+    unsigned rising;       /* of these, woken or started but not at work yet */
+    unsigned target;       /* how many may be active */
+    bool polling;          /* one of them waits in the poller */
+    bool finishing;        /* no connection is left: runners end */
 
     enum server_state state;
     int64_t deadline;     /* of the drain */
@@ -156,6 +160,8 @@ void listeners_close(struct mkit_server *server, bool served);
 int runner_start(struct mkit_server *server);
 /* Wakes or starts runners while there is work and fewer are active than may be. */
 void runners_for_work(struct mkit_server *server);
+/* Wakes all, because the server is finishing. */
+void runners_wake(struct mkit_server *server);
 /* Takes what a blocked runner has not begun yet. */
 void runner_unload(struct runner *runner);
 void runners_join(struct mkit_server *server, bool all);

@@ -16,10 +16,8 @@
 
 #include <cmocka.h>
 
-#include "rig.h"
-#include "wire/bytes.h"
-
-enum { DEADLINE_S = 30 }; /* only what hangs reaches it */
+#include "client.h"
+#include "milterkit.h"
 
 #define MESSAGE         "M R T L N B E"
 #define MESSAGE_REPLIES "ccccccc"
@@ -247,60 +245,7 @@ static int tear_down(void **state)
 
 static int connect_client(const struct bench *bench)
 {
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-    (void)snprintf(un.sun_path, sizeof un.sun_path, "%s", bench->path);
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (const struct sockaddr *)&un, sizeof un) == 0)
-        return fd;
-    (void)close(fd);
-    return -1;
-}
-
-static bool say(int fd, const char *notation)
-{
-    static const struct rig none;
-    uint8_t bytes[1 << 12];
-    const size_t len = rig_bytes(&none, notation, false, bytes, sizeof bytes);
-    return send(fd, bytes, len, MSG_NOSIGNAL) == (ssize_t)len;
-}
-
-static bool read_all(int fd, void *to, size_t len)
-{
-    for (size_t done = 0; done < len;) {
-        struct pollfd readable = {.fd = fd, .events = POLLIN};
-        if (poll(&readable, 1, DEADLINE_S * 1000) != 1)
-            return false;
-        const ssize_t got = recv(fd, (char *)to + done, len - done, 0);
-        if (got <= 0)
-            return false;
-        done += (size_t)got;
-    }
-    return true;
-}
-
-/* Reads as many packets as there are letters; whether they are these. Changes are passed over. */
-static bool hears(int fd, const char *letters)
-{
-    while (*letters) {
-        uint8_t head[5];
-        uint8_t data[256];
-        if (!read_all(fd, head, sizeof head) || get_u32(head) > sizeof data ||
-            !read_all(fd, data, get_u32(head) - 1))
-            return false;
-        if (head[4] == 'h')
-            continue;
-        if (head[4] != (uint8_t)*letters++)
-            return false;
-    }
-    return true;
-}
-
-/* Whether the server closes the connection, without another byte. */
-static bool hears_end(int fd)
-{
-    char byte;
-    struct pollfd readable = {.fd = fd, .events = POLLIN};
-    return poll(&readable, 1, DEADLINE_S * 1000) == 1 && recv(fd, &byte, 1, 0) <= 0;
+    return client_connect(bench->path);
 }
 
 /* A client that the test itself is, closed at its end. */
