@@ -12,13 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "client.h"
 #include "milterkit.h"
+#include "procfs.h"
 #include "server/poller.h"
 
 enum { CLIENTS_MAX = 512, THREADS_MAX = 520, STREAMS_MAX = 160 };
@@ -108,21 +108,6 @@ static void await(const unsigned *what, unsigned value)
     const unsigned now = *what;
     unlock();
     assert_int_equal(now, value);
-}
-
-/* How often threads have gone to sleep since they began; what never wakes does so no more. */
-static unsigned sleeps_of(pid_t tid)
-{
-    char path[64];
-    char line[128];
-    unsigned sleeps = 0;
-    (void)snprintf(path, sizeof path, "/proc/self/task/%d/status", (int)tid);
-    FILE *file = fopen(path, "re");
-    while (file && fgets(line, sizeof line, file))
-        (void)sscanf(line, "voluntary_ctxt_switches: %u", &sleeps);
-    if (file)
-        (void)fclose(file);
-    return sleeps;
 }
 
 /* Lets the watcher come by so often. */
@@ -763,11 +748,7 @@ int main(void)
 {
     static enum mkit_poller by_poll = MKIT_POLLER_POLL;
     static enum mkit_poller by_best = MKIT_POLLER_BEST;
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &files);
-    }
+    assert_true(allow_files(2 * CLIENTS_MAX + 100) > CLIENTS_MAX);
     const struct CMUnitTest tests[] = {
         ON_BOTH(threads_follow_the_need),
         ON_BOTH(threads_have_a_bound),
