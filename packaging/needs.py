@@ -161,6 +161,7 @@ NEEDS = [
         "libmilter-dev binutils",
         "nothing is compared with Sendmail's libmilter",
     ),
+    Need("test", "strace", program("strace"), "strace", "system calls are not counted"),
     Need("test", "messages", messages, "libpython{debian}-testsuite", NO_CORPUS),
     Need(
         "test",
