@@ -161,6 +161,10 @@ static void write_out(struct connection *c, const struct load *load, struct resu
         c->out += sent;
         c->out_len -= (size_t)sent;
     }
+    /* MTAs close after QUIT, and some filters wait for that. Only our half of the connection is
+     * closed, so that the end is still the filter's: all its work for the connection is done. */
+    if (c->phase == QUITTING && c->out_len == 0)
+        (void)shutdown(c->fd, SHUT_WR);
     if (c->phase != CLOSED)
         poll_for_output(c, load, c->out_len > 0);
 }
@@ -208,6 +212,8 @@ static void take_final(struct connection *c, const struct load *load, struct res
     if (command == MKIT_C_BODYEOB) {
         results->octets += c->scripts->octets;
         end_message(c, results, reply);
+        if (load->aborts)
+            send_bytes(c, results, abort_packet, sizeof abort_packet, 1);
     } else if (reply == MKIT_R_CONTINUE) {
         c->step++;
     } else if (reply == MKIT_R_SKIP) {

@@ -14,6 +14,7 @@ struct load {
     socklen_t address_len;
     struct mail mail;
     struct options offered;
+    bool aborts;      /* ABORT after each message */
     unsigned timeout; /* seconds without any reply */
     int epoll;
 };

@@ -27,6 +27,7 @@ static const char usage[] =
     "  --headers N         per message (15)\n"
     "  --recipients N      per message (1)\n"
     "  --body BYTES        per message, sent in chunks of 65535 (4096)\n"
+    "  --aborts 0|1        after each message ABORT, as Postfix sends it (0)\n"
     "  --idle N            further connections that greet, stay and send nothing (0)\n"
     "  --pause             print \"ready\" once the idle ones stay, and go on when the\n"
     "                      standard input ends\n"
@@ -113,6 +114,7 @@ static struct plan parse(int argc, char **argv)
     uint64_t headers = load->mail.headers, recipients = load->mail.recipients;
     uint64_t body = load->mail.body, timeout = load->timeout, version = load->offered.version;
     uint64_t actions = load->offered.actions, protocol = load->offered.protocol;
+    uint64_t aborts = load->aborts;
     const struct {
         const char *name;
         uint64_t *value;
@@ -124,6 +126,7 @@ static struct plan parse(int argc, char **argv)
         {"headers", &headers, 100000},
         {"recipients", &recipients, 1000000},
         {"body", &body, UINT32_MAX},
+        {"aborts", &aborts, 1},
         {"idle", &plan.idle, 100000},
         {"version", &version, MKIT_VERSION_MAX},
         {"actions", &actions, UINT32_MAX},
@@ -152,6 +155,7 @@ static struct plan parse(int argc, char **argv)
         fail("--version is 2 to 6, --timeout and --recipients are at least 1", "");
     load->mail = (struct mail){(unsigned)headers, (unsigned)recipients, body};
     load->offered = (struct options){(uint32_t)version, (uint32_t)actions, (uint32_t)protocol};
+    load->aborts = aborts != 0;
     load->timeout = (unsigned)timeout;
     parse_address(load, argv + optind, argc - optind);
     if (plan.total == 0)

@@ -137,6 +137,14 @@ class Honest(unittest.TestCase):
         report = self.check(Role({"E": changes + CONTINUE}, negotiated()), {"c": 2})
         assert report["changes"] == 6
 
+    def test_aborts_after_each_message(self) -> None:
+        role = Role({}, negotiated())
+        self.check(role, {"c": 2}, "--headers=0", "--aborts=1")
+        assert "".join(role.seen) == "ODCHDMDRTNBDEADMDRTNBDEAQ"
+
+    def test_filter_that_leaves_the_end_to_the_mta(self) -> None:
+        self.check(Role({"Q": b""}, negotiated()), {"c": 2})
+
     def test_verdict_ends_the_message(self) -> None:
         role = Role({"T": packet(b"y", b"550 5.7.1 no\0")}, negotiated())
         self.check(role, {"y": 2})
