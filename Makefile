@@ -98,9 +98,8 @@ record: needs-test $(VENV)/installed $(VENV)/tools
 needs-test:
 	@$(NEEDS) build test
 
-# Figures beside those of the older package. ARGS goes to the program.
+# Figures beside those of the peers. It installs what it needs itself. ARGS goes to the program.
 bench:
-	@$(NEEDS) build bench
 	@/usr/bin/python3 bench/run.py $(ARGS)
 
 lint: $(VENV)/tools

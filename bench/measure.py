@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from cases import MODES, NO_REPLY_BITS, NO_STEP_BITS, Case, Effort, Mode, Program
-from prepare import BENCH, BenchError, Tools
+from prepare import BENCH, Tools
+from shell import BenchError, last_line
 
+PYTHON_SIDES = ("ours", "peer")  # print the files of their modules first
 START_SECONDS = 30
 LOAD_SECONDS = 1800
 MIB = 1 << 20
@@ -40,8 +42,9 @@ class Filter:
 
     pid: int
     clock: int  # of its CPU time, for time.clock_gettime_ns
-    path: str  # of its socket
+    address: tuple[str, ...]  # of its socket, as the load generator wants it
     mode: Mode
+    aborts: bool
     modules: tuple[str, ...]  # files that Milter and milter came from; none in C
     stop: Callable[[], str]  # ends it as its user would, and returns what it printed then
 
@@ -69,19 +72,21 @@ def cpu_clock(pid: int) -> int:
 
 def check_modules(program: Program, tools: Tools, modules: tuple[str, ...]) -> None:
     """Makes sure that ours and the peer's do not stand in for each other."""
-    if program.side == "c":
+    if program.side not in PYTHON_SIDES:
         return
     inside = [Path(module).resolve().is_relative_to(tools.venv) for module in modules]
     if len(modules) != 2 or set(inside) != {program.side == "ours"}:
         raise BenchError(f"{program.name} would run on {', '.join(modules) or 'no module'}")
 
 
-def command_of(program: Program, tools: Tools, mode_name: str, path: str) -> list[str]:
+def command_of(program: Program, tools: Tools, mode_name: str, address: str) -> list[str]:
     """The command line of a filter."""
     if program.side == "c":
-        return [str(tools.c / program.executable), path, mode_name]
+        return [str(tools.c / program.made_by), address, mode_name]
+    if program.side == "registry":
+        return [*tools.registry[program.made_by].command, address, mode_name]
     python = tools.ours_python if program.side == "ours" else tools.peer_python
-    return [str(python), "-I", str(BENCH / "filters" / MODES[mode_name].script), path]
+    return [str(python), "-I", str(BENCH / "filters" / MODES[mode_name].script), address]
 
 
 def check_library(program: Program, tools: Tools, pid: int) -> None:
@@ -97,16 +102,38 @@ def environment_of(program: Program, tools: Tools) -> dict[str, str]:
     return {**os.environ, **first}
 
 
-def wait_until_accepting(process: subprocess.Popen[str], path: str, errors: Path) -> None:
-    """Waits until somebody accepts at the socket."""
+def free_port() -> str:
+    """A TCP port of the loopback interface that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname()[1])
+
+
+def accepts(address: tuple[str, ...]) -> bool:
+    """Whether somebody accepts at the socket."""
+    with socket.socket(socket.AF_UNIX if len(address) == 1 else socket.AF_INET) as probe:
+        where = address[0] if len(address) == 1 else (address[0], int(address[1]))
+        return probe.connect_ex(where) == 0
+
+
+def wait_until_accepting(
+    process: subprocess.Popen[str], address: tuple[str, ...], errors: Path
+) -> None:
+    """Waits until the filter accepts at its socket."""
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(path) == 0:
-                return
+    while not accepts(address):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise BenchError(f"the filter did not start:\n{errors.read_text(errors='replace')}")
+            text = errors.read_text(errors="replace")
+            raise BenchError(f"the filter did not start: {last_line(text)}", text)
         time.sleep(0.005)
+
+
+def check_children(program: Program, pid: int) -> None:
+    """Makes sure that the process is all there is to measure: its clock has its threads, but not
+    its children, those that run or those that have ended."""
+    alive = any(file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children"))
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    if alive or any(map(int, stat[13:15])):  # cutime and cstime
+        raise BenchError(f"{program.name} has processes of its own, whose time is not counted")
 
 
 @contextmanager
@@ -115,11 +142,11 @@ def running(program: Program, tools: Tools, mode: str) -> Iterator[Filter]:
     was to show has been read."""
     mode_name = program.mode or mode
     with tempfile.TemporaryDirectory(prefix="milterkit-bench-") as folder:
-        path = f"{folder}/socket"
+        address = ("127.0.0.1", free_port()) if program.tcp else (f"{folder}/socket",)
         errors = Path(folder) / "stderr"
         with errors.open("wb") as stderr:
             process = subprocess.Popen(
-                command_of(program, tools, mode_name, path),
+                command_of(program, tools, mode_name, ":".join(address)),
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,
@@ -129,9 +156,9 @@ def running(program: Program, tools: Tools, mode: str) -> Iterator[Filter]:
             )
         try:
             assert process.stdout
-            lines = 0 if program.side == "c" else 2
+            lines = 2 if program.side in PYTHON_SIDES else 0
             modules = tuple(filter(None, (process.stdout.readline().strip() for _ in range(lines))))
-            wait_until_accepting(process, path, errors)
+            wait_until_accepting(process, address, errors)
             check_modules(program, tools, modules)
             check_library(program, tools, process.pid)
             clock = cpu_clock(process.pid)
@@ -140,10 +167,12 @@ def running(program: Program, tools: Tools, mode: str) -> Iterator[Filter]:
                 process.terminate()
                 return process.communicate(timeout=START_SECONDS)[0]
 
-            yield Filter(process.pid, clock, path, MODES[mode_name], modules, stop)
+            mode_of_it = MODES[mode_name]
+            yield Filter(process.pid, clock, address, mode_of_it, program.aborts, modules, stop)
             if process.poll() or errors.stat().st_size:
                 text = errors.read_text(errors="replace")[-2000:]
-                raise BenchError(f"{program.name} failed (status {process.poll()}):\n{text}")
+                short = f"{program.name} failed (status {process.poll()}): {last_line(text)}"
+                raise BenchError(short, text)
         finally:
             process.kill()
             process.wait()
@@ -154,12 +183,13 @@ def running(program: Program, tools: Tools, mode: str) -> Iterator[Filter]:
 def load_command(tools: Tools, filter_: Filter, **options: int) -> list[str]:
     """The command line of the load generator."""
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    return [str(tools.c / "load"), *words, filter_.path]
+    return [str(tools.c / "load"), *words, *filter_.address]
 
 
-def case_options(case: Case, total: int) -> dict[str, int]:
-    """The load generator's options for a case."""
+def case_options(filter_: Filter, case: Case, total: int) -> dict[str, int]:
+    """The load generator's options for a filter and a case."""
     return {
+        "aborts": int(filter_.aborts),
         "connections": case.connections,
         "messages": case.messages,
         "headers": case.headers,
@@ -172,7 +202,8 @@ def check_load(filter_: Filter, text: str, total: int) -> dict[str, Any]:
     """Reads the load generator's report; the filter must have done what it is measured for."""
     found: dict[str, Any] = json.loads(text)
     protocol = found["protocol"]
-    if found["verdicts"] != {"c": total} or found["messages"] != total:
+    passed = sum(found["verdicts"].get(verdict, 0) for verdict in "ac")
+    if passed != total or found["messages"] != total:
         raise BenchError(f"of {total} messages, verdicts came for {found['verdicts']}")
     if protocol & (NO_REPLY_BITS | NO_STEP_BITS) != filter_.mode.no_reply:
         raise BenchError(f"the filter negotiated {protocol:#x}, which is not what is measured")
@@ -181,19 +212,20 @@ def check_load(filter_: Filter, text: str, total: int) -> dict[str, Any]:
 
 def send(tools: Tools, filter_: Filter, case: Case, total: int) -> dict[str, Any]:
     """Sends messages and returns the load generator's report. A wrong reply is a BenchError."""
-    command = load_command(tools, filter_, **case_options(case, total))
+    command = load_command(tools, filter_, **case_options(filter_, case, total))
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=LOAD_SECONDS, check=False
     )
     if done.returncode:
-        raise BenchError(f"{' '.join(command)}\n{done.stderr}")
+        first = done.stderr.partition("\n")[0]
+        raise BenchError(first, f"{' '.join(command)}\n{done.stderr}")
     return check_load(filter_, done.stdout, total)
 
 
-def pick_total(case: Case, effort: Effort, ns: int, sent: int) -> int:
+def pick_total(program: Program, case: Case, effort: Effort, ns: int, sent: int) -> int:
     """How many messages to measure, when `sent` took `ns` of CPU time: whole connections."""
     unit = case.connections * case.messages
-    wanted = effort.cpu_seconds * 1e9 * sent / max(ns, 1)
+    wanted = 0 if program.no_reopening else effort.cpu_seconds * 1e9 * sent / max(ns, 1)
     total = min(max(wanted, case.total), case.total * effort.most)
     return max(1, round(total / unit)) * unit
 
@@ -217,13 +249,14 @@ def measure(program: Program, tools: Tools, case: Case, effort: Effort) -> dict[
         warm = max(case.total // 10, case.connections)
         began = filter_.cpu_ns()
         send(tools, filter_, case, warm)
-        total = pick_total(case, effort, filter_.cpu_ns() - began, warm)
+        total = pick_total(program, case, effort, filter_.cpu_ns() - began, warm)
         rss = filter_.rss()
         machine = busy_seconds() - children_seconds()
         wall = time.monotonic()
         began = filter_.cpu_ns()
         found = send(tools, filter_, case, total)
         cpu = filter_.cpu_ns() - began
+        check_children(program, filter_.pid)
         wall = time.monotonic() - wall
         others = busy_seconds() - children_seconds() - machine - cpu / 1e9
         return {
@@ -238,13 +271,15 @@ def measure(program: Program, tools: Tools, case: Case, effort: Effort) -> dict[
 
 
 def prove(program: Program, tools: Tools, case: Case) -> tuple[str, ...]:
-    """Makes sure that a filter in Python sees all that is sent, to the byte, before its speed is
-    believed. Returns the files of its modules."""
+    """Makes sure that a filter sees all that is sent, to the byte, before its speed is believed.
+    Returns what it runs on: the files of its modules, or a line of its manifest."""
     with running(program, tools, case.mode) as filter_:
         octets = send(tools, filter_, case, case.connections * 3)["octets"]
         seen = filter_.stop().strip()
     if seen != str(octets):
         raise BenchError(f"{program.name} saw {seen} octets of {octets} in case {case.name}")
+    if program.side == "registry":
+        return (tools.registry[program.made_by].version,)
     return filter_.modules
 
 
@@ -255,7 +290,7 @@ def count_by_perf(tools: Tools, filter_: Filter, case: Case) -> tuple[int, dict[
     """Counts a filter's system calls during a load with perf; None if it cannot."""
     with tempfile.NamedTemporaryFile("r", prefix="milterkit-bench-") as output:
         perf = ["perf", "stat", "-x", ";", "-e", "raw_syscalls:sys_enter", "-o", output.name]
-        load = load_command(tools, filter_, **case_options(case, case.total))
+        load = load_command(tools, filter_, **case_options(filter_, case, case.total))
         done = subprocess.run(
             [*perf, "-p", str(filter_.pid), "--", *load],
             capture_output=True,

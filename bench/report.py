@@ -141,29 +141,30 @@ def measured(figure: Figure, results: Results) -> float | None:
     return median(found) if found else None
 
 
-def judged(value: float, bound: float | None) -> str:
-    """A bound and whether it is met."""
-    if bound is None:
-        return ""
-    return f"{bound:.2f} {'met' if value <= bound else 'NOT met'}"
-
-
 def figures_table(results: Results) -> list[str]:
     """The figures that issues name, as far as this run measured them."""
-    rows: list[Row] = [("figure", "measured", "now", "later")]
+    rows: list[Row] = [("figure", "measured", "at most", "")]
     for figure in FIGURES:
         value = measured(figure, results)
         if value is None:
             continue
         what = f"{figure.case}: {METRICS[figure.metric]}, {figure.program}"
         what += f" against {figure.base}" if figure.base else ""
-        rows.append((what, f"{value:.3f}", judged(value, figure.now), judged(value, figure.later)))
+        verdict = "met" if value <= figure.at_most else "NOT met"
+        rows.append((what, f"{value:.3f}", f"{figure.at_most:.2f}", verdict))
     return lines_of(rows) if len(rows) > 1 else []
 
 
 def table_of(name: str, results: dict[str, Result]) -> list[str]:
-    """The table of any case."""
-    return (memory_table if name in (GROWTH, IDLE) else case_table)(name, results)
+    """The table of any case, and why programs are not in it."""
+    there = {program: found for program, found in results.items() if not found.left_out}
+    table = memory_table if name in (GROWTH, IDLE) else case_table
+    notes = [
+        f"  {program}: left out, {found.left_out}"
+        for program, found in results.items()
+        if found.left_out
+    ]
+    return [*table(name, there), *notes]
 
 
 def as_json(results: Results, about: dict[str, str]) -> dict[str, object]:
@@ -171,7 +172,10 @@ def as_json(results: Results, about: dict[str, str]) -> dict[str, object]:
     return {
         "machine": about,
         "samples": {
-            case: {program: found.samples for program, found in programs.items()}
+            case: {
+                program: found.samples or {"left_out": found.left_out}
+                for program, found in programs.items()
+            }
             for case, programs in results.items()
         },
         "figures": [

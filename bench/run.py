@@ -29,12 +29,14 @@ from cases import (
     PROGRAMS,
     QUICK,
     QUICK_CASES,
+    QUICK_PROGRAMS,
     Effort,
     Program,
     Result,
     Results,
 )
-from prepare import ROOT, BenchError, Tools, prepare
+from prepare import ROOT, Tools, prepare
+from shell import BenchError
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -73,33 +75,25 @@ def chosen(
     return [name for name in known if name in names]
 
 
-def available(names: tuple[str, ...] | list[str], wanted: list[str], tools: Tools) -> list[Program]:
-    """The programs of a case that can run here."""
-    return [
-        PROGRAMS[name] for name in names if name in wanted and not tools.missing(PROGRAMS[name])
-    ]
-
-
-def keep_foreign_failure(program: Program, error: BenchError) -> None:
-    """Says that a peer failed and goes on without it; passes on that one of ours did."""
+def left_out(program: Program, error: BenchError) -> Result:
+    """What stands for a peer that failed; passes on that one of ours did."""
     if not program.foreign:
         raise error
     print(f"{program.name}: left out, {error}", flush=True)
+    return Result(left_out=error.short)
 
 
 def run_case(name: str, programs: list[Program], tools: Tools, effort: Effort) -> dict[str, Result]:
     """All rounds of a case. Each round starts with another program."""
     case = CASES[name]
     results = {program.name: Result() for program in programs}
-    failed: set[Program] = set()
 
     def attempt(program: Program, what: Callable[[], dict[str, float]]) -> None:
         try:
-            if program not in failed:
+            if not results[program.name].left_out:
                 results[program.name].add(**what())
         except BenchError as error:
-            keep_foreign_failure(program, error)
-            failed.add(program)
+            results[program.name] = left_out(program, error)
 
     for turn in range(effort.rounds):
         first = turn % len(programs)
@@ -107,7 +101,7 @@ def run_case(name: str, programs: list[Program], tools: Tools, effort: Effort) -
             attempt(program, partial(measure.measure, program, tools, case, effort))
     for program in programs:
         attempt(program, partial(measure.count_calls, program, tools, case))
-    return {program.name: results[program.name] for program in programs if program not in failed}
+    return results
 
 
 def run_memory(
@@ -116,16 +110,15 @@ def run_memory(
     """A case about memory, once for each program."""
     results: dict[str, Result] = {}
     for program in programs:
+        result = Result()
         try:
             if name == GROWTH:
-                values = measure.growth(program, tools, CASES["every"], effort)
+                result.add(**measure.growth(program, tools, CASES["every"], effort))
             else:
-                values = measure.idle(program, tools, effort)
+                result.add(**measure.idle(program, tools, effort))
         except BenchError as error:
-            keep_foreign_failure(program, error)
-            continue
-        results[program.name] = Result()
-        results[program.name].add(**values)
+            result = left_out(program, error)
+        results[program.name] = result
     return results
 
 
@@ -133,15 +126,22 @@ def run_memory(
 MEMORY_PROGRAMS = {GROWTH: (OURS,), IDLE: (OURS, PEER, "C on milterkit.h", "C on libmilter")}
 
 
-def prove(programs: list[Program], tools: Tools) -> None:
-    """Shows what each Python side runs on. That it is the right one is checked at each start;
-    here also that it does the work."""
+def prove(programs: list[Program], tools: Tools) -> dict[str, Result]:
+    """Shows what each filter that is not in C runs on, and that it does the work. Returns what
+    stands for those that cannot run or do not do it."""
+    failed: dict[str, Result] = {}
     for program in programs:
-        if program.side == "c":
-            continue
-        for name in ("every",) if program.mode else ("every", "noreply"):
-            modules = measure.prove(program, tools, CASES[name])
-        print(f"{program.name}: {', '.join(modules)}")
+        try:
+            if reason := tools.missing(program):
+                raise BenchError(reason)
+            if program.side == "c":
+                continue
+            for name in ("every",) if program.mode else ("every", "noreply"):
+                runs_on = measure.prove(program, tools, CASES[name])
+            print(f"{program.name}: {', '.join(runs_on)}", flush=True)
+        except BenchError as error:
+            failed[program.name] = left_out(program, error)
+    return failed
 
 
 def benchmark(options: argparse.Namespace) -> None:
@@ -150,29 +150,28 @@ def benchmark(options: argparse.Namespace) -> None:
     if options.rounds:
         effort = dataclasses.replace(effort, rounds=options.rounds)
     cases = chosen(options.cases, ALL_CASES, QUICK_CASES if options.quick else ALL_CASES, ",")
-    wanted = chosen(options.programs, tuple(PROGRAMS), tuple(PROGRAMS), ";")
+    usual = QUICK_PROGRAMS if options.quick else tuple(PROGRAMS)
+    wanted = [PROGRAMS[name] for name in chosen(options.programs, tuple(PROGRAMS), usual, ";")]
     limit = measure.raise_descriptor_limit()
     effort = dataclasses.replace(effort, idle=min(effort.idle, limit - 200))
-    needs_ours = any(PROGRAMS[name].side == "ours" for name in wanted)
-    tools = prepare(options.peer_python, options.work.resolve(), needs_ours)
+    tools = prepare(options.peer_python, options.work.resolve(), wanted)
 
     about = report.machine()
     version = subprocess.check_output((tools.ours_python, "-VV"), text=True).strip()
     about["python"] = f"{version} ({tools.peer_python})"
     print(f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, {about['python']}")
-    for name in wanted:
-        if reason := tools.missing(PROGRAMS[name]):
-            print(f"{name}: left out, {reason}")
-    prove(available(wanted, wanted, tools), tools)
+    failed = prove(wanted, tools)
 
     results: Results = {}
     for name in cases:
         names = MEMORY_PROGRAMS[name] if name in MEMORY_PROGRAMS else CASES[name].programs
-        programs = available(names, wanted, tools)
-        if not programs:
+        inside = [program for program in wanted if program.name in names]
+        able = [program for program in inside if program.name not in failed]
+        if not able:
             continue
         run_one = run_memory if name in (GROWTH, IDLE) else run_case
-        results[name] = run_one(name, programs, tools, effort)
+        found = {**failed, **run_one(name, able, tools, effort)}
+        results[name] = {program.name: found[program.name] for program in inside}
         print("", *report.table_of(name, results[name]), sep="\n", flush=True)
     print("", *report.figures_table(results), sep="\n")
     if options.json:

@@ -106,12 +106,12 @@ class Need(NamedTuple):
     apart: str = ""
 
 
-HEADERS = "import os, sysconfig; os.stat(sysconfig.get_path('include') + '/Python.h')"
 NO_UNIT = "the tests in C (tests/unit) are skipped"
 NO_MTA = "the tests with a real Postfix (tests/mta) are skipped"
 NO_SENDMAIL = "the tests with a real Sendmail (tests/mta) are skipped"
 NO_PROGRAMS = "opendkim is not run on our libmilter (tests/programs)"
 NO_CORPUS = "the messages of the email package's tests are not sent through the MTAs"
+LEFT_OUT = "is left out of the benchmark"
 NO_ORACLE = "nothing is compared with the older package"
 
 NEEDS = [
@@ -170,10 +170,23 @@ NEEDS = [
         "python3-milter",
         NO_ORACLE,
     ),
-    Need("bench", "Debian's Python.h", debian_python_runs(HEADERS), "python3-dev"),
-    Need("bench", "Debian's venv", debian_python_runs("import ensurepip"), "python3-venv"),
-    Need("bench", "python3-milter", debian_python_runs("import milter"), "python3-milter"),
-    Need("bench", "libmilter", Path("/usr/include/libmilter/mfapi.h").exists, "libmilter-dev"),
+    Need(
+        "bench",
+        "python3-milter",
+        debian_python_runs("import milter"),
+        "python3-milter",
+        f"python3-milter {LEFT_OUT}",
+    ),
+    Need(
+        "bench",
+        "libmilter",
+        Path("/usr/include/libmilter/mfapi.h").exists,
+        "libmilter-dev",
+        f"the filter in C on libmilter {LEFT_OUT}",
+    ),
+    Need("bench", "perf", program("perf", "strace"), "strace", "system calls are not counted"),
+    Need("peers", "Go", program("go"), "golang-go", f"go-milter {LEFT_OUT}"),
+    Need("peers", "Cargo", program("cargo"), "cargo", f"indymilter {LEFT_OUT}"),
     Need("valgrind", "valgrind", program("valgrind"), "valgrind"),
     Need("fuzz", "clang with libFuzzer", fuzzers, "clang libclang-rt-dev"),
     Need("lint", "clang-format", program("clang-format-14", "clang-format"), "clang-format"),
