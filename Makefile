@@ -16,7 +16,7 @@ C_FILES = $(shell find src include tests/unit tests/transcripts tests/fuzz tests
 PACKAGE_FILES = $(shell find pyproject.toml meson.build meson_options.txt src include python \
 	-type f -not -name '*.pyc')
 
-.PHONY: demo test unit libmilter pytest needs-test record sanitize sanitize-python valgrind \
+.PHONY: demo test unit libmilter states pytest needs-test record sanitize sanitize-python valgrind \
 	coverage hostile fuzz bench lint format wheel clean
 
 # An example filter and messages sent to it; no mail server.
@@ -34,6 +34,12 @@ unit: needs-test $(VENV)/tools
 libmilter: needs-test $(VENV)/tools
 	@$(call SETUP,build/libmilter,-Dpython=false --werror)
 	@meson compile -C build/libmilter
+
+# The page that shows the session's state table, made anew.
+states: needs-test $(VENV)/tools
+	@$(call SETUP,build/unit,$(FOR_UNIT))
+	@meson compile -C build/unit states_doc
+	@build/unit/tests/unit/states_doc --write docs/states.md
 
 # The tests in C with the address and undefined behaviour checkers, the server's with the one for
 # threads.
