@@ -300,6 +300,16 @@ MKIT_API void mkit_session_sent(struct mkit_session *session, size_t len);
 MKIT_API void mkit_session_on_flush(struct mkit_session *session,
                                     int (*flush)(struct mkit_session *, void *arg), void *arg);
 
+/* Whether a PROGRESS packet may be put on the wire now, ahead of what waits: an end of message is
+ * being served, what has left ends with a whole packet, and no chunk of a new body is among it.
+ * Once true it holds until more output leaves or the event is answered, whatever the callback
+ * queues. */
+MKIT_API bool mkit_session_may_progress(const struct mkit_session *session);
+
+/* Sets who knows whether the MTA has closed the connection; see mkit_mta_gone. */
+MKIT_API void mkit_session_on_gone(struct mkit_session *session,
+                                   bool (*gone)(const struct mkit_session *, void *arg), void *arg);
+
 /* Whether an action with `len` bytes of data might write at once (see mkit_session_on_flush). */
 MKIT_API bool mkit_session_will_flush(const struct mkit_session *session, size_t len);
 
@@ -361,12 +371,20 @@ MKIT_API int mkit_chgfrom(struct mkit_session *session, const char *sender, cons
 MKIT_API int mkit_quarantine(struct mkit_session *session, const char *reason);
 
 /* Replaces the body; further calls append. Any length; 0 empties it. Writes as it goes when more
- * than limits.output waits. Do nothing else between two calls (Postfix ends the new body there). */
+ * than limits.output waits, and waits for the MTA to take it: so much and one chunk (65540 bytes)
+ * is held at most, in a buffer of up to twice that size. Do nothing else between two calls (Postfix
+ * ends the new body there). */
 MKIT_API int mkit_replacebody(struct mkit_session *session, const void *data, size_t len);
 
 /* Tells the MTA to go on waiting; sent at once. Strict: end of message only (Sendmail knows it
- * nowhere else). */
+ * nowhere else), and after a chunk of a new body it is that body which is sent, as far as it waits.
+ * A server does this by itself; see mkit_server_options. */
 MKIT_API int mkit_progress(struct mkit_session *session);
+
+/* Whether the MTA has closed the connection: what the callback does has no effect any more. Any
+ * step, at any time. Costs a system call at most. Never true for a session without a server that
+ * was not told the end of its input. */
+MKIT_API bool mkit_mta_gone(const struct mkit_session *session);
 
 /* --------------------------------------------------------------------------------- server */
 
@@ -383,6 +401,8 @@ struct mkit_server_options {
     unsigned runners;         /* threads that may compute at once; default 1 with enter_batch,
                                  else the number of processors */
     int linger; /* seconds that a worker thread without work stays; default 10, -1 none */
+    int progress;             /* milliseconds; an end of message callback that wrote nothing for so
+                                 long gets progress sent for it; default 30000, -1 none */
     enum mkit_poller poller;
 };
 

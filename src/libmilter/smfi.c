@@ -132,7 +132,11 @@ static struct mkit_server *the_server(void)
 {
     struct mkit_server *made = atomic_load(&server);
     if (!made) {
-        const struct mkit_server_options options = {.drain = DRAIN, .max_threads = MAX_THREADS};
+        const struct mkit_server_options options = {
+            .drain = DRAIN,
+            .max_threads = MAX_THREADS,
+            .progress = -1, /* its filters say it themselves */
+        };
         made = mkit_server_new(&filter, &options);
         atomic_store(&server, made);
     }

@@ -39,7 +39,11 @@ static void run_session(struct runner *runner, struct conn *conn)
     while ((result = mkit_session_next(conn->session, &event)) == MKIT_EVENT) {
         unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
         atomic_store_explicit(&runner->call, call + 1, memory_order_relaxed);
+        if (event.step == MKIT_EOM)
+            output_begin_call(runner, conn);
         int verdict = filter->on[event.step](conn->session, &event);
+        if (event.step == MKIT_EOM)
+            output_end_call(runner);
         atomic_store_explicit(&runner->call, call + 2, memory_order_relaxed);
         (void)mkit_session_answer(conn->session, verdict);
         if (event.step == MKIT_EOM)
@@ -47,28 +51,6 @@ static void run_session(struct runner *runner, struct conn *conn)
     }
     conn->over = result != MKIT_NEED_INPUT;
     runner->failures += result < 0;
-}
-
-/* Writes what waits as far as the MTA takes it. `now` is noted if it took anything. */
-static void write_output(struct conn *conn, int64_t now)
-{
-    const uint8_t *data;
-    size_t len;
-    conn->blocked = false;
-    while ((len = mkit_session_output(conn->session, &data)) > 0) {
-        ssize_t sent = send(conn->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent >= 0) {
-            mkit_session_sent(conn->session, (size_t)sent);
-            conn->last_active = now;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            conn->blocked = !conn->over; /* at its end nobody waits for the last bytes */
-            return;
-        } else if (errno != EINTR) {
-            mkit_session_sent(conn->session, len); /* nobody reads it: the end will be read soon */
-            conn->more = conn->drain = true;
-            return;
-        }
-    }
 }
 
 /* -------------------------------------------------------------------------------------- batch */
@@ -92,6 +74,7 @@ static void take_batch(struct runner *runner)
         server->ready_count--;
         server->round -= server->round > 0;
         conn->status = CONN_RUNNING;
+        conn->runner = runner;
         conn->again = false;
         conn->more = false;
         conn->drain = conn->drain || conn->hangup;
@@ -118,8 +101,8 @@ void runner_unload(struct runner *runner)
 static struct conn *next_item(struct runner *runner)
 {
     pthread_mutex_lock(&runner->lock);
-    struct conn *conn =
-        runner->next_item < runner->count ? runner->batch[runner->next_item++] : NULL;
+    runner->calling = runner->next_item < runner->count;
+    struct conn *conn = runner->calling ? runner->batch[runner->next_item++] : NULL;
     pthread_mutex_unlock(&runner->lock);
     return conn;
 }
@@ -137,7 +120,7 @@ static bool read_batch(struct runner *runner, int64_t now)
     for (unsigned i = 0; i < runner->count; i++) {
         struct conn *conn = runner->batch[i];
         if (conn->blocked)
-            write_output(conn, now);
+            output_write(conn, now);
         if (conn->ending == END_SILENT)
             server_log(server, conn->session, MKIT_LOG_WARNING,
                        "the MTA was silent for %u s: closed", server->options.timeout);
@@ -185,7 +168,7 @@ static void write_batch(struct runner *runner, int64_t now)
     for (unsigned i = 0; i < runner->count; i++) {
         struct conn *conn = runner->batch[i];
         conn->kept_input = false;
-        write_output(conn, now);
+        output_write(conn, now);
         if (!conn->blocked) /* the time that callbacks took is not the MTA's silence */
             conn->last_active = now;
         mkit_session_trim(conn->session);
@@ -220,10 +203,19 @@ static bool give_back(struct mkit_server *server, struct conn *conn)
     return false;
 }
 
+/* Lets the watcher tick, as it does while there is work. */
+static void wake_watching(struct mkit_server *server)
+{
+    if (!atomic_load_explicit(&server->watching, memory_order_relaxed) &&
+        !atomic_exchange(&server->watching, true))
+        server_wake_watcher(server);
+}
+
 /* Serves a batch, from reading to writing. Without the lock, except at the end. */
 static void serve_batch(struct runner *runner)
 {
     struct mkit_server *server = runner->server;
+    wake_watching(server);
     atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);
     if (read_batch(runner, server_now()))
         call_batch(runner);
@@ -281,8 +273,7 @@ static void find_events(struct runner *runner, bool look)
     server->polling = true;
     pthread_mutex_unlock(&server->lock);
     int count = poller_wait(server->poller, events, MAX_BATCH * 2, look);
-    if (!atomic_exchange(&server->watching, true))
-        server_wake_watcher(server);
+    wake_watching(server);
     pthread_mutex_lock(&server->lock);
     server->polling = false;
     take_events(server, events, count);

@@ -16,9 +16,9 @@ enum {
     DEFAULT_DRAIN = 30,
     DEFAULT_MAX_THREADS = 512,
     DEFAULT_LINGER = 10,
+    DEFAULT_PROGRESS_MS = 30000,
     SLOWEST_CHECK_MS = 60000, /* idle connections are looked at this often, at least */
-    FASTEST_CHECK_MS = 250,
-    WRITE_CHECK_MS = 100 /* a write that waits looks so often whether all is to end */
+    FASTEST_CHECK_MS = 250
 };
 
 int64_t server_now(void)
@@ -98,6 +98,7 @@ struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
         .max_connections = options->max_connections,
         .runners = or_default(options->runners, filter->enter_batch ? 1 : processors()),
         .linger = options->linger ? options->linger : DEFAULT_LINGER,
+        .progress = options->progress ? options->progress : DEFAULT_PROGRESS_MS,
         .poller = options->poller,
     };
     if (server->options.runners > server->options.max_threads)
@@ -167,36 +168,6 @@ static bool make_room(struct mkit_server *server, int fd)
     return true;
 }
 
-/* Writes what waits, and waits for the MTA to take it; for output that cannot stay in memory. */
-static int write_all(struct mkit_session *session, void *arg)
-{
-    struct conn *conn = arg;
-    struct mkit_server *server = conn->server;
-    const int64_t timeout = (int64_t)server->options.timeout * 1000;
-    int64_t deadline = server_now() + timeout;
-    const uint8_t *data;
-    size_t len;
-    while ((len = mkit_session_output(session, &data)) > 0) {
-        ssize_t sent = send(conn->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent > 0) {
-            mkit_session_sent(session, (size_t)sent);
-            deadline = server_now() + timeout;
-            continue;
-        }
-        if (errno == EINTR)
-            continue;
-        if (errno != EAGAIN && errno != EWOULDBLOCK)
-            return MKIT_ECLOSED;
-        if (server_now() >= deadline)
-            return MKIT_ETIMEOUT;
-        if (atomic_load(&server->asked) == SERVER_ABORTING)
-            return MKIT_ECLOSED;
-        struct pollfd wait = {.fd = conn->fd, .events = POLLOUT};
-        (void)poll(&wait, 1, WRITE_CHECK_MS);
-    }
-    return 0;
-}
-
 int server_add_conn(struct mkit_server *server, int fd)
 {
     struct conn *conn = calloc(1, sizeof *conn);
@@ -219,7 +190,8 @@ int server_add_conn(struct mkit_server *server, int fd)
         free(conn);
         return MKIT_ESOCKET;
     }
-    mkit_session_on_flush(session, write_all, conn);
+    mkit_session_on_flush(session, output_flush, conn);
+    mkit_session_on_gone(session, output_gone, conn);
     server->conns[fd] = conn;
     server->stats.open++;
     return 0;
@@ -342,8 +314,8 @@ static void find_slow(struct mkit_server *server, unsigned *blocked, unsigned *s
 
 /* Lets the number of runners follow the need. One is enough while callbacks are quick; as many as
  * may compute at once share batches that take long; it doubles while all of them block; and it goes
- * back slowly. */
-static void adapt(struct mkit_server *server)
+ * back slowly. Returns how many block. */
+static unsigned adapt(struct mkit_server *server)
 {
     unsigned blocked;
     unsigned slow;
@@ -359,6 +331,7 @@ static void adapt(struct mkit_server *server)
         server->target--;
     }
     runners_for_work(server);
+    return blocked;
 }
 
 /* How long the watcher may sleep, in milliseconds; -1: until it is woken. */
@@ -371,6 +344,8 @@ static int nap(const struct mkit_server *server, int64_t next_check)
         until = server->deadline;
     if (server->accept_after && server->accept_after < until)
         until = server->accept_after;
+    if (server->look_at < until)
+        until = server->look_at;
     if (until == INT64_MAX)
         return -1;
     int64_t left = until - server_now();
@@ -393,6 +368,7 @@ static void check_clock(struct mkit_server *server, int64_t *next_check)
         end_idle(server, END_SILENT, is_silent, now - (int64_t)server->options.timeout * 1000);
         *next_check = now + check_interval(server);
     }
+    server->look_at = output_look(server, now);
     if (server->state == SERVER_RUNNING && server->accept_after && now >= server->accept_after &&
         listeners_watch(server) < 0)
         listeners_pause(server);
@@ -432,9 +408,9 @@ static bool tick(struct mkit_server *server, unsigned *quiet, unsigned *turns)
     if (!atomic_load(&server->watching))
         return false;
     const unsigned now = atomic_load_explicit(&server->turns, memory_order_relaxed);
-    adapt(server);
+    const unsigned blocked = adapt(server);
     const bool calm =
-        now == *turns && server->active <= 1 && server->polling && !server->ready_count;
+        now == *turns && server->active <= blocked + 1 && server->polling && !server->ready_count;
     *turns = now;
     *quiet = calm ? *quiet + 1 : 0;
     if (*quiet <= QUIET_TICKS)

@@ -2,7 +2,7 @@
  *
  * One mutex, `lock`, guards everything below that has no note of its own. A connection's session
  * belongs to the runner that serves it while `status` is RUNNING, else to whoever holds the lock.
- * No lock is held during a callback, a read or a write. */
+ * No lock is held during a callback, a read or a write; but see output.c for progress. */
 #ifndef MKIT_SERVER_SERVER_H
 #define MKIT_SERVER_SERVER_H
 
@@ -33,16 +33,19 @@ struct conn {
     struct conn *next_ready;
     int64_t last_active; /* milliseconds; when bytes last moved */
     uint8_t status;
-    bool again;  /* something was reported while it was READY or RUNNING */
-    bool hangup; /* the peer was reported to have closed */
+    bool again;       /* something was reported while it was READY or RUNNING */
+    bool hangup;      /* the peer was reported to have closed */
+    atomic_bool gone; /* the same, seen during a callback */
     /* From here on: of the runner that serves it. */
-    bool drain;          /* the peer closed: read until the end */
-    bool more;           /* there is more to read at the next turn */
-    bool kept_input;     /* the session has bytes that it was not asked about */
-    bool blocked;        /* output waits for the MTA */
-    bool waits_to_write; /* the poller watches for room, not for bytes */
-    uint8_t ending;      /* why it is to be ended at its next turn */
-    bool over;           /* the session has ended */
+    struct runner *runner; /* the last one that did */
+    uint8_t owed;          /* bytes of a progress packet that are still to be written */
+    bool drain;            /* the peer closed: read until the end */
+    bool more;             /* there is more to read at the next turn */
+    bool kept_input;       /* the session has bytes that it was not asked about */
+    bool blocked;          /* output waits for the MTA */
+    bool waits_to_write;   /* the poller watches for room, not for bytes */
+    uint8_t ending;        /* why it is to be ended at its next turn */
+    bool over;             /* the session has ended */
 };
 
 /* A socket that accepts. */
@@ -54,6 +57,13 @@ struct listener {
     ino_t ino;
     struct sockaddr_un path;
     struct listener *next;
+};
+
+/* What the watcher knows of the call that a runner is in. Milliseconds. */
+struct long_call {
+    unsigned call; /* the runner's `call` */
+    int64_t since; /* it was first seen, or progress last sent for it */
+    int64_t at;    /* its MTA was last looked at */
 };
 
 /* A worker thread. */
@@ -69,11 +79,15 @@ struct runner {
     unsigned seen_batches; /* `batches` at the last tick */
     unsigned seen_call;    /* `call` at the last tick */
     atomic_uint call;      /* odd inside a callback, counts up at both its ends */
+    struct long_call look; /* the watcher's */
     pthread_mutex_t lock;  /* guards the batch: the watcher may take from a runner that blocks */
     struct conn *batch[MAX_BATCH];
     unsigned count;
     unsigned next_item;
     unsigned unread; /* the first of the batch for which the arena had no room; 0: there is none */
+    bool calling;    /* the one before next_item is in its callbacks */
+    bool between;    /* under the lock: the output stands where progress may be sent (output.c) */
+    int64_t written; /* under the lock: milliseconds; when the call last wrote; 0: not yet */
     uint8_t *arena;
     unsigned messages; /* of the batch, for the statistics */
     unsigned failures;
@@ -108,6 +122,7 @@ struct mkit_server {
     enum server_state state;
     int64_t deadline;     /* of the drain */
     int64_t accept_after; /* accepting pauses until then; 0: it does not */
+    int64_t look_at;      /* the watcher looks after calls that run long */
     int64_t refusal_logged;
     unsigned refusals; /* since then */
 
@@ -146,6 +161,20 @@ int server_add_conn(struct mkit_server *server, int fd);
 /* Forgets a connection. With the lock held; close it afterwards, without the lock. */
 void server_remove_conn(struct mkit_server *server, struct conn *conn);
 void server_close_conn(struct conn *conn);
+
+/* output.c */
+
+/* Writes what waits as far as the MTA takes it. `now` is noted if it took anything. */
+void output_write(struct conn *conn, int64_t now);
+/* Brackets the callback of an end of message: in between the watcher may send progress. */
+void output_begin_call(struct runner *runner, const struct conn *conn);
+void output_end_call(struct runner *runner);
+/* A session's hooks; the argument is its connection. */
+int output_flush(struct mkit_session *session, void *arg);
+bool output_gone(const struct mkit_session *session, void *arg);
+/* Looks after the calls that run long: whether their MTAs are there still, and need a sign of life.
+ * Returns when to look again. With the server's lock held. */
+int64_t output_look(struct mkit_server *server, int64_t now);
 
 /* listener.c */
 void listener_accept(struct mkit_server *server, struct listener *listener);

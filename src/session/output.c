@@ -41,6 +41,12 @@ void mkit_session_on_flush(struct mkit_session *session,
     session->flush_arg = arg;
 }
 
+bool mkit_session_may_progress(const struct mkit_session *session)
+{
+    return session->asked == MKIT_EOM && !session->ending && !session->replacing &&
+           session->out.len == session->out_sent;
+}
+
 bool mkit_session_will_flush(const struct mkit_session *session, size_t len)
 {
     const size_t headers = (len / MKIT_CHUNK + 1) * MKIT_HEADER_LEN;

@@ -422,6 +422,19 @@ bool mkit_session_in_message(const struct mkit_session *session)
     return mkit_in_message(session) || (session->asked != NO_STEP && session->state == S_ENDM);
 }
 
+void mkit_session_on_gone(struct mkit_session *session,
+                          bool (*gone)(const struct mkit_session *, void *), void *arg)
+{
+    session->gone = gone;
+    session->gone_arg = arg;
+}
+
+bool mkit_mta_gone(const struct mkit_session *session)
+{
+    return session->eof || session->error == MKIT_ECLOSED ||
+           (session->gone && session->gone(session, session->gone_arg));
+}
+
 const char *mkit_session_why(const struct mkit_session *session)
 {
     return session->why;

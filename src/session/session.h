@@ -91,6 +91,8 @@ struct mkit_session {
     struct bytes later;
     int (*flush)(struct mkit_session *, void *);
     void *flush_arg;
+    bool (*gone)(const struct mkit_session *, void *);
+    void *gone_arg;
 
     enum state state;
     enum state before_unknown; /* the state inside a message that UNKNOWN interrupted, or INIT */

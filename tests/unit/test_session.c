@@ -666,6 +666,58 @@ static void progress_is_written_at_once(void **state)
     }
 }
 
+/* Where somebody else may put progress on the wire. */
+static void progress_of_others(void **state)
+{
+    (void)state;
+    struct sink sink;
+    struct mkit_session *session = open_eom(&sink, MKIT_STRICT, 0);
+    assert_true(mkit_session_may_progress(session));
+    assert_int_equal(mkit_addheader(session, "X", "v"), 0);
+    assert_false(mkit_session_may_progress(session)); /* part of it may have left */
+    assert_int_equal(mkit_progress(session), 0);
+    assert_true(mkit_session_may_progress(session));
+    assert_int_equal(mkit_replacebody(session, "x", 1), 0);
+    assert_int_equal(mkit_progress(session), 0);
+    assert_false(mkit_session_may_progress(session)); /* a chunk has */
+    assert_int_equal(mkit_session_answer(session, MKIT_CONTINUE), 0);
+    rig_run(&rig);
+    rig_expect_out(&rig, "c");
+    assert_false(mkit_session_may_progress(session)); /* it is not the end of a message */
+    rig_close(&rig);
+}
+
+static bool on_gone(const struct mkit_session *session, void *arg)
+{
+    (void)session;
+    return *(const bool *)arg;
+}
+
+static void a_peer_that_is_gone(void **state)
+{
+    (void)state;
+    struct sink sink;
+    struct mkit_session *session = open_eom(&sink, MKIT_STRICT, 0);
+    bool gone = false;
+    assert_false(mkit_mta_gone(session));
+    mkit_session_on_gone(session, on_gone, &gone);
+    assert_false(mkit_mta_gone(session));
+    gone = true;
+    assert_true(mkit_mta_gone(session));
+    mkit_session_on_gone(session, NULL, NULL);
+    assert_false(mkit_mta_gone(session));
+    sink.error = MKIT_ECLOSED;
+    assert_int_equal(mkit_progress(session), MKIT_ECLOSED);
+    assert_true(mkit_mta_gone(session));
+    assert_int_equal(mkit_session_answer(session, MKIT_CONTINUE), MKIT_ECLOSED);
+    rig_close(&rig);
+    session = open_eom(&sink, MKIT_STRICT, 0);
+    mkit_session_eof(session);
+    assert_true(mkit_mta_gone(session));
+    assert_int_equal(mkit_session_answer(session, MKIT_CONTINUE), 0);
+    rig_close(&rig);
+}
+
 static void a_failing_write_ends_the_session(void **state)
 {
     (void)state;
@@ -906,6 +958,8 @@ int main(void)
         cmocka_unit_test(output_past_the_bound_is_written),
         cmocka_unit_test(a_large_body_does_not_wait_in_memory),
         cmocka_unit_test(progress_is_written_at_once),
+        cmocka_unit_test(progress_of_others),
+        cmocka_unit_test(a_peer_that_is_gone),
         cmocka_unit_test(a_failing_write_ends_the_session),
         cmocka_unit_test(output_is_taken_bit_by_bit),
         cmocka_unit_test(kept_input_is_served),
