@@ -83,9 +83,28 @@ static void take_batch(struct runner *runner)
     runner->next_item = runner->count; /* nothing may be taken from it before its callbacks begin */
 }
 
+/* Gives back the connections of the batch that are before the one in a callback: their output must
+ * not wait for it. Whoever serves them next writes it first. */
+static void unload_done(struct runner *runner)
+{
+    const unsigned done = runner->calling ? runner->next_item - 1 : 0;
+    if (done == 0) /* nothing is touched: the runner may be past its callbacks */
+        return;
+    for (unsigned i = 0; i < done; i++) {
+        struct conn *conn = runner->batch[i];
+        conn->blocked = true;
+        conn->status = CONN_IDLE;
+        server_make_ready(runner->server, conn);
+    }
+    runner->count -= done;
+    runner->next_item -= done;
+    memmove(runner->batch, runner->batch + done, runner->count * sizeof *runner->batch);
+}
+
 void runner_unload(struct runner *runner)
 {
     pthread_mutex_lock(&runner->lock);
+    unload_done(runner);
     while (runner->count > runner->next_item) {
         struct conn *conn = runner->batch[runner->count - 1];
         if (mkit_session_keep_input(conn->session) < 0)
@@ -128,7 +147,7 @@ static bool read_batch(struct runner *runner, int64_t now)
             conn->blocked = false;
             mkit_session_end(conn->session);
             any = true;
-        } else if (conn->blocked) {
+        } else if (conn->blocked || conn->over) {
             continue;
         } else if (ARENA - used < PORTION) {
             conn->more = true;
@@ -156,7 +175,7 @@ static void call_batch(struct runner *runner)
         filter->enter_batch(filter->data);
     struct conn *conn;
     while ((conn = next_item(runner))) {
-        if (!conn->blocked)
+        if (!conn->blocked && !conn->over)
             run_session(runner, conn);
     }
     if (filter->leave_batch)

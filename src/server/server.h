@@ -85,7 +85,7 @@ struct runner {
     unsigned count;
     unsigned next_item;
     unsigned unread; /* the first of the batch for which the arena had no room; 0: there is none */
-    bool calling;    /* the one before next_item is in its callbacks */
+    bool calling;    /* the one before next_item is in its callbacks, those before it are done */
     bool between;    /* under the lock: the output stands where progress may be sent (output.c) */
     int64_t written; /* under the lock: milliseconds; when the call last wrote; 0: not yet */
     uint8_t *arena;
@@ -191,7 +191,7 @@ int runner_start(struct mkit_server *server);
 void runners_for_work(struct mkit_server *server);
 /* Wakes all, because the server is finishing. */
 void runners_wake(struct mkit_server *server);
-/* Takes what a blocked runner has not begun yet. */
+/* Takes what a blocked runner has not begun yet, and what it is done with. */
 void runner_unload(struct runner *runner);
 void runners_join(struct mkit_server *server, bool all);
 

@@ -561,6 +561,37 @@ static void split_and_finished_by_a_flush(void **state)
     hears_at_last(call, "hp");
 }
 
+/* -------------------------------------------------------------------- connections beside the call
+ */
+
+/* Replies that share a batch with a callback that blocks leave before it returns. */
+static void replies_of_others_leave(void **state)
+{
+    enum { BATCHES = 5 };
+    serve(*state, (struct mkit_server_options){.runners = 1});
+    struct call *call = &world.calls[0];
+    for (int i = 0; i < CALLS; i++)
+        greet(i);
+    for (int batch = 0; batch < BATCHES; batch++) { /* which ones share one is up to chance */
+        set_hold(call, MKIT_RCPT);
+        begin(0);
+        hears(call, "c");
+        (void)pthread_mutex_lock(&world.lock); /* callbacks wait, so that the others pile up */
+        for (int i = 1; i < CALLS; i++) {
+            begin(i);
+            if (i == CALLS / 2)
+                say(call, "R");
+        }
+        (void)pthread_mutex_unlock(&world.lock);
+        for (int i = 1; i < CALLS; i++)
+            hears(&world.calls[i], "c");
+        release(call);
+        hears(call, "c");
+        for (int i = 0; i < CALLS; i++)
+            say(&world.calls[i], "A");
+    }
+}
+
 /* ------------------------------------------------------------------------ an MTA that hangs up */
 
 static void told_that_it_is_gone(struct bench *bench, enum mkit_step step)
@@ -672,6 +703,7 @@ int main(void)
         TEST(split_and_finished_by_the_watcher),
         TEST(split_and_finished_by_the_reply),
         TEST(split_and_finished_by_a_flush),
+        TEST(replies_of_others_leave),
         TEST(gone_at_the_end_of_a_message),
         TEST(gone_at_another_step),
         TEST(a_large_body_for_a_slow_reader),
