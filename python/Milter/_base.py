@@ -317,8 +317,20 @@ class Base:
         return self._ctx.quarantine(reason)  # type: ignore[no-any-return]
 
     def progress(self) -> None:
-        """Tell the MTA to wait on: the filter is at work. eom only. Raises milter.error."""
+        """Tell the MTA to wait on: the filter is at work. eom only. Raises milter.error.
+
+        A server does this by itself for a callback that runs long; see Server.
+        """
         return self._ctx.progress()  # type: ignore[no-any-return]
+
+    def mta_gone(self) -> bool:
+        """Return whether the MTA has closed the connection, so that further work is in vain.
+
+        Any callback; it may be asked often. The callback is not interrupted: return, and close
+        follows.
+        """
+        gone: bool = self._ctx.mta_gone()
+        return gone
 
 
 def _has_single_percent(line: str | bytes | None) -> bool:

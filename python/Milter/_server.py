@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import math
 import pwd
 import socket as sockets
 import threading
@@ -66,7 +67,9 @@ class Server:
     most). actions, flags asked for by objects without a negotiate method. exception_policy,
     what a step is answered whose callback raised: TEMPFAIL, REJECT, CONTINUE or ACCEPT.
     max_connections (0: no limit); past it a new one is closed at once. max_threads (0: 512).
-    drain, in seconds, that open messages may take to finish after a stop. mode, owner, group of
+    drain, in seconds, that open messages may take to finish after a stop. progress: after so many
+    seconds in which an eom callback has sent nothing, progress is sent for it, again and again, so
+    that its MTA waits on (0: never). mode, owner, group of
     a unix socket; else the umask and the process decide. remove_stale: remove a socket file that
     nobody answers on.
 
@@ -88,6 +91,7 @@ class Server:
         max_connections: int = 0,
         max_threads: int = 0,
         drain: int = 30,
+        progress: float = 30,
         mode: int | None = None,
         owner: str | int | None = None,
         group: str | int | None = None,
@@ -108,6 +112,7 @@ class Server:
             ("max_connections", max_connections, _MOST),
             ("max_threads", max_threads, _MOST),
             ("drain", drain, _MOST),
+            ("progress", progress, _MOST // 1000),
             ("mode", mode or 0, 0o7777),
         ):
             if not 0 <= value <= most:
@@ -124,6 +129,7 @@ class Server:
             drain=drain or -1,  # the engine's 0 is its default
             max_connections=max_connections,
             max_threads=max_threads,
+            progress=math.ceil(progress * 1000) or -1,  # the same
         )
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None

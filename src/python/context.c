@@ -339,8 +339,9 @@ PyDoc_STRVAR(
     replacebody_doc,
     "replacebody($self, body, /)\n--\n\n"
     "Replace the body; further calls append to the new one. Bytes, or str as UTF-8.\n\n"
-    "End of message only, needs CHGBODY. What waits for a slow MTA is bounded: a large body is\n"
-    "written out during the call. Raises milter.error. Protocol sheet 5.4.");
+    "End of message only, needs CHGBODY. A large body is written during the call, without a copy\n"
+    "of the whole (but of a str); no more than 320 KiB wait for a slow MTA. Raises milter.error.\n"
+    "Protocol sheet 5.4.");
 
 static PyObject *replacebody(struct context_object *self, PyObject *body)
 {
@@ -370,7 +371,9 @@ static PyObject *replacebody(struct context_object *self, PyObject *body)
 PyDoc_STRVAR(progress_doc,
              "progress($self, /)\n--\n\n"
              "Tell the MTA that the filter is still at work, so that it waits on. Sent at once.\n\n"
-             "End of message only. Raises milter.error. Protocol sheet 5.4.");
+             "The server does this by itself while a callback runs long. After a part of a new body\n"
+             "it is that body which is sent, as far as it waits. End of message only. Raises\n"
+             "milter.error. Protocol sheet 5.4.");
 
 static PyObject *progress(struct context_object *self, PyObject *Py_UNUSED(ignored))
 {
@@ -381,6 +384,17 @@ static PyObject *progress(struct context_object *self, PyObject *Py_UNUSED(ignor
     int error = mkit_progress(session);
     attach_again();
     return result_of(self, error);
+}
+
+PyDoc_STRVAR(mta_gone_doc,
+             "mta_gone($self, /)\n--\n\n"
+             "Return whether the MTA has closed the connection: what the callback still does is\n"
+             "then in vain. Any callback. Costs a system call at most, and never waits.");
+
+static PyObject *mta_gone(struct context_object *self, PyObject *Py_UNUSED(ignored))
+{
+    const struct mkit_session *session = session_of(self);
+    return session ? PyBool_FromLong(mkit_mta_gone(session)) : NULL;
 }
 
 PyDoc_STRVAR(
@@ -423,6 +437,7 @@ static PyMethodDef context_methods[] = {
     FAST(quarantine),
     {"replacebody", (PyCFunction)replacebody, METH_O, replacebody_doc},
     {"progress", (PyCFunction)progress, METH_NOARGS, progress_doc},
+    {"mta_gone", (PyCFunction)mta_gone, METH_NOARGS, mta_gone_doc},
     FAST(setsymlist),
     {NULL, NULL, 0, NULL},
 };

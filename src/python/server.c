@@ -107,16 +107,17 @@ static void server_dealloc(struct server_object *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(server_doc,
-             "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
-             "max_threads,\n"
-             "poller)\n--\n\nOne server of the engine; Milter.Server is its public face.");
+PyDoc_STRVAR(
+    server_doc,
+    "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
+    "max_threads,\n"
+    "progress, poller)\n--\n\nOne server of the engine; Milter.Server is its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"factory",     "planner", "name",  "actions",
-                            "policy",      "timeout", "drain", "max_connections",
-                            "max_threads", "poller",  NULL};
+    static char *names[] = {"factory",     "planner",  "name",   "actions",
+                            "policy",      "timeout",  "drain",  "max_connections",
+                            "max_threads", "progress", "poller", NULL};
     PyObject *factory;
     PyObject *planner;
     PyObject *name;
@@ -126,10 +127,11 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     int drain;
     unsigned max_connections;
     unsigned max_threads;
+    int progress;
     int poller = MKIT_POLLER_BEST;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiII|i", names, &factory, &planner, &name,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiIIi|i", names, &factory, &planner, &name,
                                      &actions, &policy, &timeout, &drain, &max_connections,
-                                     &max_threads, &poller))
+                                     &max_threads, &progress, &poller))
         return NULL;
     struct module_state *state = PyType_GetModuleState(type);
     struct server_object *self = server_make(state, name);
@@ -144,6 +146,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         .drain = drain,
         .max_connections = max_connections,
         .max_threads = max_threads,
+        .progress = progress,
         .poller = (enum mkit_poller)poller,
     };
     if (make_engine(self, &options) < 0)

@@ -387,6 +387,8 @@ def test_bad_specifications(filter_class: type[Filter], spec: str) -> None:
         ({"max_threads": -1}, milter.error),
         ({"backlog": -1}, milter.error),
         ({"drain": -1}, milter.error),
+        ({"progress": -0.5}, milter.error),
+        ({"progress": float("nan")}, milter.error),
         ({"exception_policy": milter.DISCARD}, milter.error),
         ({"other": 1}, TypeError),
     ],

@@ -152,3 +152,34 @@ def test_main_again(tmp_path: Path) -> None:
             process.kill()
     once = ["open 0\n", "connect localhost\n", "main 0\n"]
     assert lines == ["stop 0\n", "main 0\n", *once, *once]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_large_body_does_not_wait_in_memory(told: Told, library: str) -> None:
+    """One call with 50 MB; its MTA reads nothing until another connection was served."""
+    size, most = 50 << 20, 66 << 20  # the filter's own copy, and not a second one
+    chunks = -(-size // 65535)
+    with (
+        told.running(library, *WORDS) as filter_,
+        filter_.connect() as peer,
+        filter_.connect() as other,
+    ):
+        for each, plan in ((peer, f"replacebody,x*{size},{size}"), (other, "progress")):
+            each.sendall(OPTNEG)
+            receive(each, ANSWER)
+            for command in (told_to(eom=plan) + CONNECT, HELO, MAIL, RCPT):
+                each.sendall(command)
+                receive(each, CONTINUE)
+        peer.sendall(EOM)
+        receive(peer, packet("b", b"x" * 65535))
+        other.sendall(EOM)
+        receive(other, packet("p") + CONTINUE)
+        rest = size + 5 * chunks - 65540
+        while rest:
+            part = peer.recv(min(rest, 1 << 20))
+            assert part
+            rest -= len(part)
+        receive(peer, CONTINUE)
+        status = Path(f"/proc/{filter_.process.pid}/status").read_text()
+        [peak] = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        assert size < int(peak) * 1024 < most

@@ -29,6 +29,9 @@ SERVICES: dict[str, dict[str, str]] = {
     "accept": {"smtpd_milters": "unix:{one}", "milter_default_action": "accept"},
     "reject": {"smtpd_milters": "unix:{one}", "milter_default_action": "reject"},
     "quarantine": {"smtpd_milters": "unix:{one}", "milter_default_action": "quarantine"},
+    # Filters that must be quick at the end of a message.
+    "hurried": {"smtpd_milters": "unix:{one}", "milter_content_timeout": "2s"},
+    "hurried two": {"smtpd_milters": "unix:{two}", "milter_content_timeout": "2s"},
     "version2": {"smtpd_milters": "unix:{one}", "milter_protocol": "2"},
     "version3": {"smtpd_milters": "unix:{one}", "milter_protocol": "3"},
     "version4": {"smtpd_milters": "unix:{one}", "milter_protocol": "4"},

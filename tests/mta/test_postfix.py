@@ -1,8 +1,11 @@
 """What only Postfix does, or only its files show."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+from differences import refusal
 from mta import Mta
 from postfix import Postfix
 from running import Filter
@@ -85,3 +88,27 @@ def test_parameters(mta: Postfix, scripted: Filter) -> None:
     assert "ret_flags=2" in attributes  # headers only
     assert "dsn_orig_rcpt=rfc822;orig@local.test" in attributes
     assert "notify_flags=1" in attributes  # never
+
+
+def test_progress_keeps_a_message(mta: Mta, scripted: Filter, folder: Path) -> None:
+    """Two messages whose ends take longer than Postfix waits. The filter of the first says nothing
+    and Postfix does without it; the other one's, where progress is sent, has waited even longer
+    by then and still has its say."""
+    slow = {"eom": [["wait", "go"], ["addheader", "X-Seen", "yes"]]}
+    scripted.plan(slow)
+    with (
+        Filter("scripted.py", f"unix:{mta.two}", folder, "TEMPFAIL", "patient") as patient,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        patient.plan(slow)
+        kept = pool.submit(mta.submit, "hurried two")
+        patient.wait("eom")
+        try:
+            lost = mta.session("hurried")["."]
+            assert not kept.done()
+        finally:
+            for each in (scripted, patient):
+                (each.folder / "go").touch()
+        assert lost == refusal(mta, "TEMPFAIL", "eom")
+        assert "X-Seen: yes" in mta.delivered(kept.result()).headers
+    (scripted.folder / "go").unlink()

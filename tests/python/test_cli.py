@@ -338,7 +338,7 @@ def test_run_serves_until_it_is_stopped(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "Milter", "run", EXAMPLES / "house_rules.py", "--socket", spec,
          "--mode", "600", "--name", "rules", "--timeout", "60", "--max-connections", "5",
-         "--max-threads", "2", "--drain", "5", "--exception-policy", "reject"],
+         "--max-threads", "2", "--drain", "5", "--progress", "2.5", "--exception-policy", "reject"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

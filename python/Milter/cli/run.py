@@ -17,6 +17,7 @@ __all__ = ["add_parser"]
 # Options that are Milter.Server's arguments of the same name; left out when not given.
 _SERVER_OPTIONS = (
     "name", "timeout", "mode", "owner", "group", "max_connections", "max_threads", "drain",
+    "progress",
 )  # fmt: skip
 _POLICIES = ("tempfail", "reject", "accept", "continue")
 
@@ -47,6 +48,9 @@ def add_parser(commands: Any) -> None:
                         help="how many callbacks may run at once")  # fmt: skip
     parser.add_argument("--drain", type=int, metavar="SECONDS",
                         help="how long messages may take to finish after a stop")  # fmt: skip
+    parser.add_argument("--progress", type=float, metavar="SECONDS",
+                        help="how long the end of a message may take before the MTA is told to "
+                        "wait on; 0: it never is; default: 30")  # fmt: skip
     parser.add_argument("--exception-policy", choices=_POLICIES,
                         help="what the MTA is told when the filter raises; default: tempfail"
                         )  # fmt: skip

@@ -1,7 +1,7 @@
 """A filter that writes down what it sees, and does at each step what a plan says.
 
-Usage: scripted.py SOCKET FOLDER [POLICY [lowlevel]]. With the last, the `milter` module is given
-functions; else runmilter finds the methods by itself.
+Usage: scripted.py SOCKET FOLDER [POLICY [WAY]]. WAY is lowlevel: the `milter` module is given
+functions; patient: a Milter.Server sends progress five times a second; else runmilter is called.
 
 FOLDER/plan.json is read anew for each connection: a step's name, or the name and the number of the
 message ("eom 2"), with a list of things to do in order, each a list:
@@ -143,5 +143,7 @@ Milter.factory = Scripted
 Milter.set_flags(milter.CURR_ACTS)
 if way == "lowlevel":
     low_level()
+elif way == "patient":
+    Milter.Server(Scripted, SOCKET, progress=0.2).serve_forever()
 else:
     Milter.runmilter("scripted", SOCKET, 60)
