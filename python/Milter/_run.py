@@ -15,14 +15,17 @@ def _factory() -> Any:
     return sys.modules[__package__].factory()
 
 
-def runmilter(name: str, socketname: str, timeout: int = 0, rmsock: bool = True) -> None:
+def runmilter(
+    name: str, socketname: str, timeout: int = 0, rmsock: bool = True, *, drain: int = 30
+) -> None:
     """Serve `Milter.factory` on a socket until Milter.stop() or a signal; returns None then.
 
     name: of the filter, for logs. socketname: see Server. timeout: seconds that an MTA may be
-    silent, 0 for the default. rmsock: remove a socket file that nobody answers on. Flags, exception
-    policy and backlog are those of the module-level functions. In the main thread SIGTERM and
-    SIGHUP stop and SIGINT aborts, where the program has set no handlers. May be called again.
-    Raises milter.error if it cannot listen, or runs already.
+    silent, 0 for the default. rmsock: remove a socket file that nobody answers on. drain: seconds
+    that open messages may take to finish after a stop. Flags, exception policy and backlog are
+    those of the module-level functions. In the main thread SIGTERM and SIGHUP stop and SIGINT
+    aborts, where the program has set no handlers. May be called again. Raises milter.error if it
+    cannot listen, or runs already.
     """
     flags, policy, default_timeout, backlog = milter._settings()
     server = Server(
@@ -33,6 +36,7 @@ def runmilter(name: str, socketname: str, timeout: int = 0, rmsock: bool = True)
         backlog=backlog,
         actions=flags,
         exception_policy=policy,
+        drain=drain,
         remove_stale=rmsock,
     )
     server._serve(lambda: milter._run_as_main(server._server))
