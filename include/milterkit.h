@@ -461,9 +461,12 @@ MKIT_API int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg),
  * at once. MKIT_EBUSY if it runs. */
 MKIT_API int mkit_server_renew(struct mkit_server *server);
 
-/* Graceful end: no new connections (the sockets are closed), those inside a message finish, at
- * most `drain` seconds. mkit_server_abort ends all connections at once; each gets its abort and
- * close callbacks. Both return at once and may be called from any thread and callback. */
+/* Graceful end: no new connections (the sockets are closed and their paths removed, for the next
+ * program to take), those outside a message are closed, those inside one finish, at most `drain`
+ * seconds; then they are ended as by mkit_server_abort. That ends all connections at once; each
+ * gets its abort and close callbacks. A callback that runs is waited for, however long it takes.
+ * Both return at once and may be called from any thread and callback; a second stop changes
+ * nothing, an abort ends a drain. */
 MKIT_API void mkit_server_stop(struct mkit_server *server);
 MKIT_API void mkit_server_abort(struct mkit_server *server);
 

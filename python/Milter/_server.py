@@ -226,9 +226,11 @@ class Server:
     def stop(self, timeout: float | None = None) -> None:
         """End gracefully: no new connections, open messages finish, for `drain` seconds at most.
 
-        Returns at once, unless timeout is given: then a started server is waited for, and aborted
-        after so many seconds. From any thread; from a callback without timeout only. One that is
-        open but does not serve yet ends as soon as `serve_forever` begins.
+        A callback that runs longer is waited for; a message that is not at its end is then aborted.
+        A second stop changes nothing; `abort` ends a drain. Returns at once, unless timeout is
+        given: then a started server is waited for, and aborted after so many seconds. From any
+        thread; from a callback without timeout only. One that is open but does not serve yet ends
+        as soon as `serve_forever` begins.
         """
         self._server.stop()
         if timeout is not None and not self.join(timeout):

@@ -374,6 +374,40 @@ static void stop_drains(void **state)
     join(bench);
 }
 
+/* Clients at every step of a session, and of a message, when the stop comes. */
+static void stop_in_every_step(void **state)
+{
+    static const char *const outside[] = {"", "O", "O C", "G", "G " MESSAGE};
+    static const char *const answers[] = {"", "O", "Oc", "Occ", "Occ" MESSAGE_REPLIES};
+    enum { OUTSIDE = 5, INSIDE = 6, EACH = 5 }; /* the commands of a message but the last */
+    struct bench *bench = *state;
+    char notation[32] = "G ";
+    make(bench, (struct mkit_server_options){0});
+    start(bench);
+    for (int i = 0; i < OUTSIDE * EACH; i++)
+        assert_true(say(client(bench), outside[i % OUTSIDE]) &&
+                    hears(bench->clients[i], answers[i % OUTSIDE]));
+    const int *inside = bench->clients + bench->clients_count;
+    for (int i = 0; i < INSIDE * EACH; i++) {
+        const int commands = i % INSIDE + 1; /* each with the space before the next one */
+        (void)snprintf(notation + 2, sizeof notation - 2, "%.*s", commands * 2 - 1, MESSAGE);
+        assert_true(say(client(bench), notation) && hears(inside[i], "Occ"));
+        assert_true(hears(inside[i], MESSAGE_REPLIES + INSIDE + 1 - commands));
+    }
+    mkit_server_stop(bench->server);
+    for (int i = 0; i < OUTSIDE * EACH; i++)
+        assert_true(hears_end(bench->clients[i]));
+    assert_int_equal(connect_client(bench), -1);
+    for (int i = 0; i < INSIDE * EACH; i++) {
+        const int commands = i % INSIDE + 1;
+        assert_true(say(inside[i], MESSAGE + commands * 2));
+        assert_true(hears(inside[i], MESSAGE_REPLIES + commands) && hears_end(inside[i]));
+    }
+    join(bench);
+    assert_int_equal(world.seen[MKIT_EOM], EACH + INSIDE * EACH);
+    assert_int_equal(world.seen[MKIT_ABORT], 0);
+}
+
 /* A message that does not finish is aborted when the time of the drain is over. */
 static void a_drain_ends(void **state)
 {
@@ -523,6 +557,7 @@ int main(void)
         ON_BOTH(blocking_callbacks_get_threads),
         ON_BOTH(work_behind_a_blocked_callback),
         ON_BOTH(stop_drains),
+        ON_BOTH(stop_in_every_step),
         ON_BOTH(a_drain_ends),
         ON_BOTH(abort_ends_all),
         ON_BOTH(adopted_connections),

@@ -47,7 +47,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--max-threads", type=int, metavar="N",
                         help="how many callbacks may run at once")  # fmt: skip
     parser.add_argument("--drain", type=int, metavar="SECONDS",
-                        help="how long messages may take to finish after a stop")  # fmt: skip
+                        help="how long messages may take to finish after a stop; default: 30"
+                        )  # fmt: skip
     parser.add_argument("--progress", type=float, metavar="SECONDS",
                         help="how long the end of a message may take before the MTA is told to "
                         "wait on; 0: it never is; default: 30")  # fmt: skip
