@@ -12,12 +12,13 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14 clang-format))
 CLANG_TIDY ?= $(firstword $(shell command -v clang-tidy-14 clang-tidy))
-C_FILES = $(shell find src include tests/unit tests/transcripts tests/fuzz tests/hostile tests/libmilter examples bench -name '*.[ch]')
+C_FILES = $(shell find src include tests/unit tests/transcripts tests/fuzz tests/hostile \
+	tests/soak tests/libmilter examples bench -name '*.[ch]')
 PACKAGE_FILES = $(shell find pyproject.toml meson.build meson_options.txt src include python \
 	-type f -not -name '*.pyc')
 
 .PHONY: demo test unit libmilter states pytest needs-test record sanitize sanitize-python valgrind \
-	coverage hostile fuzz bench lint format wheel clean
+	coverage hostile soak fuzz bench lint format wheel clean
 
 # An example filter and messages sent to it; no mail server.
 demo: $(VENV)/installed
@@ -82,6 +83,14 @@ hostile: needs-test $(VENV)/tools
 	@$(call SETUP,build/unit,$(FOR_UNIT))
 	@meson compile -C build/unit hostile
 	@tests/hostile/run.sh build/unit/tests/hostile/hostile 1000000 50000 $$(date +%s)
+
+# Three filters under mixed load for MINUTES: every answer right; memory, descriptors and threads
+# flat. SEED, which is printed, chooses what happens.
+MINUTES ?= 30
+soak: needs-test $(VENV)/installed $(VENV)/tools
+	@$(call SETUP,build/soak,$(FOR_UNIT) -Dbench=true -Dlibmilter=false)
+	@meson compile -C build/soak soak_filter hostile load
+	@$(BIN)/python tests/soak/soak.py build/soak $(MINUTES) $(SEED)
 
 # Each fuzz target for SECONDS, two at a time. TARGETS names some of them.
 SECONDS ?= 60

@@ -3,7 +3,9 @@
  *
  * Usage: hostile SESSIONS CONNECTIONS SEED FILE... The files hold what an MTA sends, as it is on
  * the wire. Fails if a session does not end with its close, if an honest connection is not served,
- * or if memory or descriptors are not given back. */
+ * or if memory or descriptors are not given back.
+ * hostile at PATH CONNECTIONS SEED FILE... connects to another program's filter on a unix socket,
+ * which must answer every step by CONTINUE, and add one header at the end of a message. */
 #include <dirent.h>
 #include <errno.h>
 #include <malloc.h>
@@ -425,8 +427,12 @@ static void run_connections(unsigned long count)
 
 int main(int argc, char **argv)
 {
-    if (argc < 5)
-        FAIL("usage: hostile SESSIONS CONNECTIONS SEED FILE...");
+    const bool elsewhere = argc > 1 && strcmp(argv[1], "at") == 0;
+    if (argc < 5 + elsewhere)
+        FAIL("usage: hostile SESSIONS CONNECTIONS SEED FILE...\n"
+             "       hostile at PATH CONNECTIONS SEED FILE...");
+    argv += elsewhere;
+    argc -= elsewhere;
     const unsigned long sessions = strtoul(argv[1], NULL, 10);
     const unsigned long connections = strtoul(argv[2], NULL, 10);
     seed = strtoull(argv[3], NULL, 10) * UINT64_C(0x9e3779b97f4a7c15) + 1;
@@ -434,6 +440,10 @@ int main(int argc, char **argv)
         read_recording(argv[i]);
     if (recordings_count == 0)
         FAIL("none of the files is a recorded session");
+    if (elsewhere) {
+        run_waves(argv[1], connections);
+        return 0;
+    }
     run_connections(connections);
     run_sessions(sessions);
     return 0;
