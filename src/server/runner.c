@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "server/server.h"
 
@@ -400,7 +401,8 @@ static void free_runner(struct runner *runner)
 {
     pthread_mutex_destroy(&runner->lock);
     pthread_cond_destroy(&runner->wake);
-    free(runner->arena);
+    if (runner->arena)
+        (void)munmap(runner->arena, ARENA);
     free(runner);
 }
 
@@ -411,7 +413,9 @@ int runner_start(struct mkit_server *server)
         return server_fail(server, MKIT_ENOMEM, "no memory for a thread");
     runner->server = server;
     runner->active = true;
-    runner->arena = malloc(ARENA);
+    /* Not from malloc, which keeps what threads that have ended gave back. */
+    void *arena = mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    runner->arena = arena == MAP_FAILED ? NULL : arena;
     pthread_mutex_init(&runner->lock, NULL);
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
