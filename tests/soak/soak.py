@@ -76,8 +76,8 @@ def threads(pid: int) -> float:
 LONG = 10
 MEASURES = (
     Measure("RSS MiB", resident, 2, 8),
-    Measure("descriptors", descriptors, 10, 40),
-    Measure("threads", threads, 10, 60),
+    Measure("descriptors", descriptors, 20, 40),
+    Measure("threads", threads, 20, 60),
 )
 
 LOADS = (
