@@ -75,12 +75,17 @@ def chosen(
     return [name for name in known if name in names]
 
 
-def left_out(program: Program, error: BenchError) -> Result:
+def left_out(program: Program, reason: BenchError) -> Result:
+    """What stands for a program that is not to be had, or failed."""
+    print(f"{program.name}: left out, {reason}", flush=True)
+    return Result(left_out=reason.short)
+
+
+def failure(program: Program, error: BenchError) -> Result:
     """What stands for a peer that failed; passes on that one of ours did."""
     if not program.foreign:
         raise error
-    print(f"{program.name}: left out, {error}", flush=True)
-    return Result(left_out=error.short)
+    return left_out(program, error)
 
 
 def run_case(name: str, programs: list[Program], tools: Tools, effort: Effort) -> dict[str, Result]:
@@ -93,7 +98,7 @@ def run_case(name: str, programs: list[Program], tools: Tools, effort: Effort) -
             if not results[program.name].left_out:
                 results[program.name].add(**what())
         except BenchError as error:
-            results[program.name] = left_out(program, error)
+            results[program.name] = failure(program, error)
 
     for turn in range(effort.rounds):
         first = turn % len(programs)
@@ -117,7 +122,7 @@ def run_memory(
             else:
                 result.add(**measure.idle(program, tools, effort))
         except BenchError as error:
-            result = left_out(program, error)
+            result = failure(program, error)
         results[program.name] = result
     return results
 
@@ -131,16 +136,17 @@ def prove(programs: list[Program], tools: Tools) -> dict[str, Result]:
     stands for those that cannot run or do not do it."""
     failed: dict[str, Result] = {}
     for program in programs:
+        if reason := tools.missing(program):
+            failed[program.name] = left_out(program, BenchError(reason))
+            continue
+        if program.side == "c":
+            continue
         try:
-            if reason := tools.missing(program):
-                raise BenchError(reason)
-            if program.side == "c":
-                continue
             for name in ("every",) if program.mode else ("every", "noreply"):
                 runs_on = measure.prove(program, tools, CASES[name])
             print(f"{program.name}: {', '.join(runs_on)}", flush=True)
         except BenchError as error:
-            failed[program.name] = left_out(program, error)
+            failed[program.name] = failure(program, error)
     return failed
 
 
