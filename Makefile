@@ -69,7 +69,7 @@ SANITIZED = LD_PRELOAD='$(call CC_FILE,libasan.so) $(call CC_FILE,libubsan.so)' 
 valgrind: needs-test $(VENV)/tools
 	@$(NEEDS) valgrind
 	@$(call SETUP,build/unit,$(FOR_UNIT))
-	@meson test -C build/unit --print-errorlogs --no-suite server -t 20 \
+	@meson test -C build/unit --print-errorlogs --no-suite server --no-suite cost -t 20 \
 		--wrap='valgrind --quiet --error-exitcode=9 --leak-check=full'
 
 # How much of the protocol and the session the tests in C reach, and that it stays so.

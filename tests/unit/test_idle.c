@@ -79,7 +79,7 @@ void __wrap_free(void *at)
 
 /* ------------------------------------------------------------------------------------- filter */
 
-static pid_t worker; /* the last one that started */
+static atomic_int worker; /* the last one that started */
 
 static int on_step(struct mkit_session *session, const struct mkit_event *event)
 {
@@ -163,7 +163,7 @@ struct bench {
     enum mkit_poller poller;
     struct mkit_server *server;
     pthread_t thread;
-    pid_t watcher;
+    atomic_int watcher;
     bool running;
     char folder[32];
     char path[64];
