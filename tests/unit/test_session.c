@@ -683,7 +683,14 @@ static void progress_of_others(void **state)
     assert_int_equal(mkit_session_answer(session, MKIT_CONTINUE), 0);
     rig_run(&rig);
     rig_expect_out(&rig, "c");
+    assert_false(mkit_session_may_progress(session)); /* nothing is asked */
+    uint8_t bytes[4096];
+    struct mkit_event event;
+    const size_t len = rig_bytes(&rig, "M", false, bytes, sizeof bytes);
+    assert_int_equal(mkit_session_feed(session, bytes, len), 0);
+    assert_int_equal(mkit_session_next(session, &event), MKIT_EVENT);
     assert_false(mkit_session_may_progress(session)); /* it is not the end of a message */
+    assert_int_equal(mkit_session_answer(session, MKIT_CONTINUE), 0);
     rig_close(&rig);
 }
 
