@@ -12,6 +12,7 @@ from typing import Any
 import milter
 
 from ._decorators import MACRO_CALLBACKS, MARK, OPTIONAL_CALLBACKS, F, noreply
+from .macros import LAST_STAGE, POSTFIX, SENDMAIL
 
 #: Protocol options that a filter has to ask for on purpose.
 _OFF_BY_DEFAULT = milter.P_RCPT_REJ | milter.P_HDR_LEADSPC
@@ -22,17 +23,14 @@ _KNOWN = (
     | sum(no_reply | no_send for no_reply, no_send in OPTIONAL_CALLBACKS.values())
 )
 
-#: Macros that Sendmail or Postfix send at a stage by default (protocol sheet 4.3). A list that a
-#: filter sends takes their place, so it must hold them.
+#: Stage -> macros that Sendmail or Postfix send there by default. A list that a filter sends takes
+#: their place, so it must hold them.
 _USUAL_MACROS = {
-    milter.M_CONNECT: "j _ {daemon_name} {if_name} {if_addr} {daemon_addr} v",
-    milter.M_HELO: "{tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer}",
-    milter.M_ENVFROM: "i {auth_type} {auth_authen} {auth_ssf} {auth_author} {mail_mailer}"
-    " {mail_host} {mail_addr}",
-    milter.M_ENVRCPT: "i {rcpt_mailer} {rcpt_host} {rcpt_addr}",
-    milter.M_DATA: "i",
-    milter.M_EOH: "i",
-    milter.M_EOM: "i {msg_id}",
+    MACRO_CALLBACKS[name]: tuple(
+        dict.fromkeys(macro for mta in (SENDMAIL, POSTFIX) for macro in mta.sent.get(stage, ()))
+    )
+    for name, stage in LAST_STAGE.items()
+    if name in MACRO_CALLBACKS
 }
 
 #: MTAs take no more macros in one list.
@@ -219,7 +217,7 @@ class Base:
             # Sendmail uses the list for EOM only where it has one for EOH.
             wanted.setdefault(milter.M_EOH, ())
         for stage, names in wanted.items():
-            usual = [name for name in _USUAL_MACROS[stage].split() if name not in names]
+            usual = [name for name in _USUAL_MACROS[stage] if name not in names]
             room = max(_MOST_MACROS - len(names), 0)
             self._ctx.setsymlist(stage, " ".join([*names, *usual[:room]]))
 

@@ -217,7 +217,7 @@ DIFFERENCES = {
             0: b"j {x} _ {daemon_name} {if_name} {if_addr} {daemon_addr} v",
             2: b"i {auth_type} {auth_authen} {auth_ssf} {auth_author} {mail_mailer} {mail_host} "
             b"{mail_addr}",
-            5: b"{a} {b} i {msg_id}",
+            5: b"{a} {b} {msg_id} i",
             6: b"i",
         },
         "Theirs fails by a TypeError under Python 3 and asks for no macros. Ours adds what the "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from Milter import macros
 from Milter.testing.draft import Draft
 from Milter.testing.reply import Reply
 
@@ -55,20 +56,7 @@ POSTFIX = Profile(
     name="postfix",
     software="Postfix 3.7.11",
     protocol=MappingProxyType({2: 0x7F, 3: 0x17F, 4: 0x37F, 5: 0x37F, 6: 0x1FFFFF}),
-    macros=MappingProxyType(
-        {
-            "connect": ("j", "{daemon_name}", "{daemon_addr}", "v", "_"),
-            "helo": ("{tls_version}", "{cipher}", "{cipher_bits}", "{cert_subject}",
-                     "{cert_issuer}"),
-            "mail": ("i", "{auth_type}", "{auth_authen}", "{auth_author}", "{mail_addr}",
-                     "{mail_host}", "{mail_mailer}"),
-            "rcpt": ("i", "{rcpt_addr}", "{rcpt_host}", "{rcpt_mailer}"),
-            "data": ("i",),
-            "eoh": ("i",),
-            "eom": ("i",),
-            "unknown": (),
-        }
-    ),
+    macros=macros.POSTFIX.sent,
     macro_stage=MappingProxyType({"header": "eoh", "body": "eom"}),
     empty_list_is_default=True,
     macros_when_omitted=frozenset({"connect", "helo", "unknown", "mail", "rcpt", "data", "eom"}),
