@@ -11,7 +11,8 @@ from typing import Any
 
 import milter
 
-from ._decorators import MACRO_CALLBACKS, MARK, OPTIONAL_CALLBACKS, F, noreply
+from ._decorators import MACRO_CALLBACKS, MARK, OPTIONAL_CALLBACKS, F, noreply, symlists
+from ._hints import macro_missed
 from .macros import LAST_STAGE, POSTFIX, SENDMAIL
 
 #: Protocol options that a filter has to ask for on purpose.
@@ -208,11 +209,7 @@ class Base:
 
     def _send_symlists(self) -> None:
         """Ask for the macros that @symlist names."""
-        wanted = {
-            stage: names
-            for name, stage in MACRO_CALLBACKS.items()
-            if (names := getattr(getattr(type(self), name, None), "_symlist", None)) is not None
-        }
+        wanted = {MACRO_CALLBACKS[name]: names for name, names in symlists(type(self)).items()}
         if milter.M_EOM in wanted:
             # Sendmail uses the list for EOM only where it has one for EOH.
             wanted.setdefault(milter.M_EOH, ())
@@ -228,8 +225,13 @@ class Base:
             raise DisabledAction(_ACTION_NAMES[action])
 
     def getsymval(self, sym: str) -> str | None:
-        """Return the value of a macro of the MTA, "i" or "{auth_authen}", or None. Any callback."""
+        """Return the value of a macro of the MTA, "i" or "{auth_authen}", or None. Any callback.
+
+        For a macro that the MTA has to be told to send, the logger "Milter" says so, once.
+        """
         value: str | None = self._ctx.getsymval(sym)
+        if value is None:
+            macro_missed(self, sym)
         return value
 
     def setreply(

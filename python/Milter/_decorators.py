@@ -125,6 +125,14 @@ def symlist(*names: str) -> Callable[[F], F]:
     return decorate
 
 
+def symlists(klass: type | None) -> dict[str, tuple[str, ...]]:
+    """Return what a class asks for by @symlist: names of macros by callback."""
+    found = {
+        name: getattr(getattr(klass, name, None), "_symlist", None) for name in MACRO_CALLBACKS
+    }
+    return {name: names for name, names in found.items() if names is not None}
+
+
 def enable_protocols(klass: C, mask: int) -> C:
     """Let a class ask for protocol options that are off by default; returns the class.
 

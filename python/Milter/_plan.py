@@ -11,7 +11,7 @@ from ._base import Base, _marks_of
 from ._decorators import INNER, OPTIONAL_CALLBACKS
 
 #: Methods in the order of the engine's steps (enum mkit_step).
-_METHODS = (
+METHODS = (
     "connect",
     "hello",
     "envfrom",
@@ -67,4 +67,4 @@ def _entry(klass: type, name: str) -> Entry | None:
 
 def plan(klass: type) -> list[Entry | None]:
     """Return for each step how it is called on objects of a class; None where it is not."""
-    return [_entry(klass, name) for name in _METHODS]
+    return [_entry(klass, name) for name in METHODS]

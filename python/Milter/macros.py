@@ -7,12 +7,25 @@ filter sees those of all stages so far, so a macro that was sent at MAIL can be 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-__all__ = ["LAST_STAGE", "MTAS", "POSTFIX", "SENDMAIL", "STAGES", "Macro", "MtaMacros", "written"]
+__all__ = [
+    "CALLBACK",
+    "LAST_STAGE",
+    "MTAS",
+    "POSTFIX",
+    "SENDMAIL",
+    "STAGES",
+    "Lack",
+    "Macro",
+    "MtaMacros",
+    "mta_of",
+    "written",
+]
 
 #: The stages that have macros for filters, in the order of a message.
 STAGES: Final = ("connect", "helo", "mail", "rcpt", "data", "eoh", "eom")
@@ -32,6 +45,20 @@ LAST_STAGE: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+#: Stage -> the callback that is first to see its macros; @symlist on it asks for more.
+CALLBACK: Final[Mapping[str, str]] = MappingProxyType(
+    {stage: name for name, stage in tuple(LAST_STAGE.items())[::-1]}
+)
+
+
+class Lack(Enum):
+    """Why a callback may not get a macro's value, as far as the MTA's defaults tell."""
+
+    NOTHING = "it gets it, where there is one"
+    UNKNOWN = "the MTA has no such macro"
+    LATER = "it has no value yet"
+    UNSENT = "the MTA sends it only if told to"
+
 
 class Macro(NamedTuple):
     """A macro that an MTA knows."""
@@ -48,14 +75,15 @@ class MtaMacros:
 
     mta: its name as people write it. sent: stage -> what it sends there by default, in order; no
     packet at all for a stage that is missing. settings: stage -> the setting that holds the list.
-    known: macro -> when it has a value. line: a line of its configuration, of a setting and its
-    list. between: what separates the names there.
+    known: macro -> when it has a value. file: its configuration. line: a line of it, of a setting
+    and its list. between: what separates the names there.
     """
 
     mta: str
     sent: Mapping[str, tuple[str, ...]]
     settings: Mapping[str, str]
     known: Mapping[str, Macro]
+    file: str
     line: str
     between: str
 
@@ -66,10 +94,37 @@ class MtaMacros:
         names = dict.fromkeys((*self.sent.get(stage, ()), *more))
         return self.line.format(self.settings[stage], self.between.join(names)).rstrip()
 
+    def lack(
+        self, name: str, callback: str, asked: Mapping[str, Iterable[str]] = MappingProxyType({})
+    ) -> Lack:
+        """Why a callback may not get a macro. name: as MTAs write it. asked: stage -> what the
+        filter asks for there itself; what MTAs send by default comes in any case (@symlist)."""
+        macro = self.known.get(name)
+        if macro is None:
+            return Lack.UNKNOWN
+        last = STAGES.index(LAST_STAGE.get(callback, STAGES[-1]))
+        if STAGES.index(macro.since) > last:
+            return Lack.LATER
+        lists = (
+            names.get(stage, ()) for stage in STAGES[: last + 1] for names in (self.sent, asked)
+        )
+        return Lack.NOTHING if any(name in names for names in lists) else Lack.UNSENT
+
 
 def written(name: str) -> str:
     """A macro's name as MTAs write it: "i", "{mail_addr}"; filters may write "{i}" as well."""
     return name[1:-1] if len(name) == 3 and name[0] + name[2] == "{}" else name
+
+
+def mta_of(value: Callable[[str], str | None]) -> MtaMacros | None:
+    """The MTA that a filter talks to, by the macros that it sends by default; None if these do not
+    tell. value: returns a macro's, as getsymval does."""
+    version = value("v") or ""
+    if version.startswith("Postfix"):
+        return POSTFIX
+    if version[:1].isdigit() or value("{if_name}") is not None:
+        return SENDMAIL  # which does not send its version unless told to
+    return POSTFIX if value("{daemon_addr}") is not None else None
 
 
 _TLS = "the session is encrypted"
@@ -128,6 +183,7 @@ POSTFIX: Final = MtaMacros(
             **dict.fromkeys(("{rcpt_host}", "{rcpt_mailer}"), Macro("rcpt", _SMTP)),
         }
     ),
+    file="main.cf",
     line="{} = {}",
     between=" ",
 )  # fmt: skip
@@ -178,6 +234,7 @@ SENDMAIL: Final = MtaMacros(
             "{msg_size}": Macro("eoh"),
         }
     ),
+    file="sendmail.mc",
     line="define(`{}', `{}')dnl",
     between=", ",
 )  # fmt: skip

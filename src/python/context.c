@@ -157,6 +157,16 @@ static PyObject *getsymval(struct context_object *self, PyObject *name)
     return text_decode(value, strlen(value));
 }
 
+PyDoc_STRVAR(step_doc, "_step($self, /)\n--\n\n"
+                       "Return the name of the callback that runs. Any callback.");
+
+static PyObject *step(struct context_object *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!session_of(self))
+        return NULL;
+    return PyUnicode_FromString(mkit_step_name(self->step));
+}
+
 PyDoc_STRVAR(setpriv_doc,
              "setpriv($self, object, /)\n--\n\n"
              "Keep `object` for this connection and return the one kept before (None at first).");
@@ -426,6 +436,7 @@ static PyObject *setsymlist(struct context_object *self, PyObject *const *args, 
 
 static PyMethodDef context_methods[] = {
     {"getsymval", (PyCFunction)getsymval, METH_O, getsymval_doc},
+    {"_step", (PyCFunction)step, METH_NOARGS, step_doc},
     {"setpriv", (PyCFunction)setpriv, METH_O, setpriv_doc},
     {"getpriv", (PyCFunction)getpriv, METH_NOARGS, getpriv_doc},
     FAST(setreply),

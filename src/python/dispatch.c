@@ -292,6 +292,7 @@ static PyObject *call_function(struct context_object *context, const struct mkit
     PyObject *result = NULL;
     if (add_arguments(&call, context, event, decoding, errors)) {
         context->thread = PyThread_get_thread_ident();
+        context->step = event->step;
         result = PyObject_Vectorcall(function, args_of(&call), call.count, NULL);
         context->thread = 0;
     }

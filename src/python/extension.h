@@ -69,6 +69,7 @@ struct context_object {
     PyObject_HEAD struct module_state *state;
     struct mkit_session *session; /* NULL once the connection has ended */
     unsigned long thread;         /* that is in one of its callbacks; 0: none is */
+    enum mkit_step step;          /* the callback */
     Py_ssize_t number;
     PyObject *private;
     PyObject *object; /* of the factory */

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from Milter import __version__
-from Milter.cli import run, send
+from Milter.cli import check, run, send
 from Milter.cli.exits import CommandError, Exit
 
 __all__ = ["main"]
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="milterkit", description="Run mail filters, and send messages to them."
+        prog="milterkit", description="Run mail filters, check them, and send messages to them."
     )
     parser.add_argument("--version", action="version", version=f"milterkit {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (run, send):
+    for module in (run, send, check):
         module.add_parser(commands)
     return parser

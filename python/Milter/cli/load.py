@@ -1,4 +1,4 @@
-"""From FILE.py[:NAME] to the filter class or factory in it."""
+"""From FILE.py[:NAME] to the module, and to the filter class or factory in it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from Milter import Base
+import milter
+
+import Milter
+from Milter import Base, Server
 from Milter.cli.exits import CommandError
 
-__all__ = ["load_filter"]
+__all__ = ["filters_in", "load_filter", "load_only", "split_target"]
 
 
 def load_filter(target: str) -> Callable[[], Any]:
@@ -24,10 +28,55 @@ def load_filter(target: str) -> Callable[[], Any]:
     base of another one there; or FILE.py:NAME for any class, function or other callable.
     Raises CommandError that says what is wrong.
     """
+    file, name = split_target(target)
+    return _named(_run_file(Path(file)), file, name)
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """The file and the name in FILE.py[:NAME]; the name is "" where there is none."""
     file, colon, name = target.rpartition(":")
-    if not colon or not name.isidentifier():
-        file, name = target, ""
-    module = _run_file(Path(file))
+    return (file, name) if colon and name.isidentifier() else (target, "")
+
+
+def load_only(target: str) -> tuple[ModuleType, Callable[[], Any] | None]:
+    """Like load_filter, for those who want to look at it: returns the module as well, and None
+    where no name is given and no class in it is derived from Milter.Base. What would serve is not
+    done: a file that is a whole program is run up to there."""
+    file, name = split_target(target)
+    with _no_serving():
+        module = _run_file(Path(file))
+    factory = _named(module, file, name) if name or filters_in(module) else None
+    return module, factory
+
+
+class _Serves(BaseException):
+    """Ends a program where it would serve."""
+
+
+@contextmanager
+def _no_serving() -> Iterator[None]:
+    """Everything that opens a socket or serves ends the program instead."""
+    # By the names under which programs find them.
+    doors = [
+        *((each, name) for each in (milter, Milter) for name in ("opensocket", "main")),
+        (Milter, "runmilter"),
+        *((Server, name) for name in ("open", "serve_forever", "start")),
+    ]
+    kept = [(owner, name, getattr(owner, name)) for owner, name in doors]
+
+    def stop_here(*_: object, **__: object) -> None:
+        raise _Serves
+
+    for owner, name in doors:
+        setattr(owner, name, stop_here)
+    try:
+        yield
+    finally:
+        for owner, name, value in kept:
+            setattr(owner, name, value)
+
+
+def _named(module: ModuleType, file: str, name: str) -> Callable[[], Any]:
     if not name:
         return _only_filter(module, file)
     factory = getattr(module, name, None)
@@ -53,16 +102,24 @@ def _run_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise CommandError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+        where = path if Path(error.filename or "").resolve() == path.resolve() else error.filename
+        raise CommandError(f"{where}, line {error.lineno}: {error.msg}") from error
+    except _Serves:
+        pass
+    except SystemExit as error:
+        raise CommandError(f"{path}: it ended while it was loaded, by exit {error}") from error
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
+        lines = [
+            frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()
+        ]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         raise CommandError(f"{where}: {type(error).__name__}: {error}") from error
     return module
 
 
-def _only_filter(module: ModuleType, file: str) -> Callable[[], Any]:
+def filters_in(module: ModuleType) -> list[type[Base]]:
+    """The classes derived from Milter.Base that a module defines, but for bases of others there."""
     classes = dict.fromkeys(  # each once, though it may have several names
         value
         for value in vars(module).values()
@@ -70,7 +127,11 @@ def _only_filter(module: ModuleType, file: str) -> Callable[[], Any]:
         if value.__module__ == module.__name__
     )
     bases = {base for each in classes for base in each.__mro__[1:]}
-    filters = [each for each in classes if each not in bases]
+    return [each for each in classes if each not in bases]
+
+
+def _only_filter(module: ModuleType, file: str) -> Callable[[], Any]:
+    filters = filters_in(module)
     if len(filters) == 1:
         return filters[0]
     if not filters:
