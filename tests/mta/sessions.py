@@ -13,10 +13,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from Milter.testing.transcript import Answered, Entry, Sent, Transcript, render
+from Milter.testing.recording import Recorder
+from Milter.testing.transcript import Answered, Sent, Transcript, parse, render
 from mta import ELSEWHERE, Client, Mta
 from postfix import Postfix
-from recorder import Connection, Recorder
 from running import Filter, Plan
 from sendmail import Sendmail
 
@@ -146,32 +146,29 @@ def sessions_of(mta: str) -> Iterator[Session]:
     return (session for session in SESSIONS if session.only in ("", mta))
 
 
-def record(mta: Mta, session: Session, folder: Path) -> Connection:
+def record(mta: Mta, session: Session, folder: Path) -> Transcript:
     """Runs one session. Returns what passed on its connection between MTA and filter."""
     with (
+        tempfile.TemporaryDirectory() as recorded,
         started(session, mta.two, folder),
-        Recorder(mta.one, mta.two) as recorder,
     ):
-        with closing(mta.client(session.service)) as client:
+        with (
+            Recorder(f"unix:{mta.one}", f"unix:{mta.two}", Path(recorded), mode=0o777),
+            closing(mta.client(session.service)) as client,
+        ):
             if client.greeting.code == 220:
                 client.command("EHLO client.test")
                 session.client(client)
-        [connection] = recorder.finished()
-    return connection
+        [file] = Path(recorded).glob("*.transcript")
+        [transcript] = parse(file.read_text())
+    transcript.title = f"{mta.name} {session.name}"
+    return transcript
 
 
-def transcript(title: str, connection: Connection) -> Transcript:
-    """What passed on a connection, packet by packet in the order in which they were whole."""
-    entries = []
-    rest = {"mta": b"", "filter": b""}
-    for who, data in connection.passed:
-        rest[who] += data
-        while len(rest[who]) >= (size := 4 + int.from_bytes(rest[who][:4], "big")) > 4:
-            packet, rest[who] = rest[who][:size], rest[who][size:]
-            entries.append(Entry(Sent(packet) if who == "mta" else Answered(packet)))
-    if any(rest.values()):
-        raise ValueError(f"{title}: a packet is not whole")
-    return Transcript(title, entries=[*entries, Entry(Sent(None))])
+def sent(transcript: Transcript, who: str) -> bytes:
+    """All that one side sent: "mta" or "filter"."""
+    kind = Sent if who == "mta" else Answered
+    return b"".join(event.data or b"" for event in transcript.events() if isinstance(event, kind))
 
 
 def main() -> None:
@@ -187,11 +184,10 @@ def main() -> None:
         transcripts = []
         with kind() as mta, tempfile.TemporaryDirectory() as folder:
             for session in sessions_of(mta.name):
-                connection = record(mta, session, Path(folder) / session.name)
-                transcripts.append(transcript(f"{mta.name} {session.name}", connection))
+                transcripts.append(record(mta, session, Path(folder) / session.name))
                 for who in ("mta", "filter"):
                     file = CORPUS / who / f"{mta.name}_{session.name}"
-                    file.write_bytes(connection.sent(who))
+                    file.write_bytes(sent(transcripts[-1], who))
                     print(file.relative_to(CORPUS), file.stat().st_size)
         (RECORDED / f"{mta.name}.transcript").write_text(render(transcripts))
 

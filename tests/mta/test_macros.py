@@ -13,6 +13,7 @@ from mta import Client, Mta
 from postfix import Postfix
 from sendmail import Sendmail
 from sessions import SESSIONS, Session, record
+from sessions import sent as sent_by
 
 COMMANDS = dict(zip("CHMRTNEU", (*STAGES, "unknown"), strict=True))
 LISTS = ("CONNECT", "HELO", "ENVFROM", "ENVRCPT", "DATA", "EOH", "EOM")  # as filters name stages
@@ -93,7 +94,7 @@ def test_sent(mta: Mta, folder: Path) -> None:
     }
     if mta.name == "postfix":  # tests/mta/postfix.py asks for these, by the setting
         expected["connect"] += ["{client_addr}", "{client_name}"]
-    packets = sent(record(mta, SESSIONS[0]._replace(client=two_recipients), folder).sent("mta"))
+    packets = sent(sent_by(record(mta, SESSIONS[0]._replace(client=two_recipients), folder), "mta"))
     found: dict[str, list[list[str]]] = {}
     for stage, names in packets:
         found.setdefault(stage, []).append(names)
@@ -115,7 +116,9 @@ def test_known(mta: Mta, folder: Path) -> None:
         names = " ".join(everybody[start : start + MOST])
         lists = [f"{stage}={names}" for stage in LISTS]
         session = Session("all", program=("symlists.py", *lists))
-        for stage, found in sent(record(mta, session, folder.with_name(str(number))).sent("mta")):
+        for stage, found in sent(
+            sent_by(record(mta, session, folder.with_name(str(number))), "mta")
+        ):
             for name in found if stage in STAGES else ():
                 first.setdefault(name, STAGES.index(stage))
     if mta.name == "sendmail":

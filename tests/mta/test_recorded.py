@@ -7,9 +7,11 @@ from pathlib import Path
 import differences
 import pytest
 from Milter._wire import TO_FILTER, TO_MTA, Decoder
-from Milter.testing.transcript import Answered, Sent, parse
+from Milter.testing.replaying import replay
+from Milter.testing.spec import connect
+from Milter.testing.transcript import Sent, parse
 from mta import Mta
-from sessions import CORPUS, SESSIONS, Session, record, sessions_of, started
+from sessions import CORPUS, SESSIONS, Session, record, sent, sessions_of, started
 from sessions import RECORDED as TRANSCRIPTS
 
 # (MTA, session) of every file that there is.
@@ -35,10 +37,10 @@ def packets(direction: int, data: bytes) -> list[str]:
 def test_plain_message(mta: Mta, folder: Path) -> None:
     """All that passes for one message, with the macros; each command but D, A, Q gets a reply."""
     passed = record(mta, SESSIONS[0], folder)
-    sent = packets(TO_FILTER, passed.sent("mta"))
-    assert sent == differences.of(mta, "packets")
-    awaited = [each for each in sent if each[0] not in "DAQ"]
-    assert packets(TO_MTA, passed.sent("filter")) == ["O", *["c"] * (len(awaited) - 1)]
+    found = packets(TO_FILTER, sent(passed, "mta"))
+    assert found == differences.of(mta, "packets")
+    awaited = [each for each in found if each[0] not in "DAQ"]
+    assert packets(TO_MTA, sent(passed, "filter")) == ["O", *["c"] * (len(awaited) - 1)]
 
 
 def test_files() -> None:
@@ -58,28 +60,25 @@ def test_transcripts(mta: str) -> None:
         f"{mta} {each.name}" for each in sessions_of(mta)
     ]
     for each in transcripts:
-        events = each.events()
         name = each.title.replace(" ", "_", 1)
-        sent = [event.data or b"" for event in events if isinstance(event, Sent)]
-        answered = [event.data for event in events if isinstance(event, Answered)]
-        assert b"".join(sent) == (CORPUS / "mta" / name).read_bytes()
-        assert b"".join(answered) == (CORPUS / "filter" / name).read_bytes()
-        assert events[-1] == Sent(None)
+        for who in ("mta", "filter"):
+            assert sent(each, who) == (CORPUS / who / name).read_bytes()
+        assert each.events()[-1] == Sent(None)
 
 
 @pytest.mark.parametrize(
     ("mta", "session"), RECORDED, ids=[f"{mta}-{each.name}" for mta, each in RECORDED]
 )
 def test_played_again(mta: str, session: Session, tmp_path: Path) -> None:
-    """The filter answers the recorded bytes of an MTA with the recorded bytes of the filter."""
+    """The filter answers the recorded bytes of an MTA with the recorded bytes of the filter: all
+    sent at once, and step by step."""
+    transcripts = parse((TRANSCRIPTS / f"{mta}.transcript").read_text())
+    [transcript] = [each for each in transcripts if each.title == f"{mta} {session.name}"]
     path = tmp_path / "socket"
-    with (
-        started(session, path, tmp_path / "filter"),
-        closing(socket.socket(socket.AF_UNIX)) as client,
-    ):
-        client.settimeout(30)
-        client.connect(str(path))
-        client.sendall((CORPUS / "mta" / f"{mta}_{session.name}").read_bytes())
-        client.shutdown(socket.SHUT_WR)
-        answered = b"".join(iter(lambda: client.recv(65536), b""))
-    assert answered == (CORPUS / "filter" / f"{mta}_{session.name}").read_bytes()
+    with started(session, path, tmp_path / "filter") as running:
+        with closing(connect(running.where, 30)) as client:
+            client.sendall((CORPUS / "mta" / f"{mta}_{session.name}").read_bytes())
+            client.shutdown(socket.SHUT_WR)
+            answered = b"".join(iter(lambda: client.recv(65536), b""))
+        assert answered == (CORPUS / "filter" / f"{mta}_{session.name}").read_bytes()
+        assert replay(transcript, connect(running.where, 30)) == []

@@ -6,10 +6,15 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from Milter.testing.recording import Recorder
+from Milter.testing.replaying import replay
+from Milter.testing.spec import connect
+from Milter.testing.transcript import parse
 from mta import Mta, wait_for
 from postfix import Postfix
 from programs import BUILD, PROGRAMS, Program
@@ -59,9 +64,11 @@ def script(path: Path, where: Path) -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "surrogateescape")
 
 
-def run(program: Program, library: Path | None, folder: Path, postfix: Mta) -> Run:
-    """Runs all there is for a program on a library; None is the system's own."""
-    where = postfix.one
+@contextmanager
+def running(
+    program: Program, library: Path | None, folder: Path, where: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that serves on a unix socket, on a library; None is the system's own."""
     where.unlink(missing_ok=True)
     arguments = program.configure(folder, where)
     env = {**os.environ, "LD_LIBRARY_PATH": str(library or "")}
@@ -77,15 +84,22 @@ def run(program: Program, library: Path | None, folder: Path, postfix: Mta) -> R
     try:
         wait_for("the program to answer", lambda: answers(where) or process.poll() is not None)
         assert process.poll() is None, (folder / "stderr").read_text(errors="replace")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run(program: Program, library: Path | None, folder: Path, postfix: Mta) -> Run:
+    """Runs all there is for a program on a library."""
+    where = postfix.one
+    with running(program, library, folder, where) as process:
         maps = Path(f"/proc/{process.pid}/maps").read_text()
         libraries = sorted(set(re.findall(r"\S*/libmilter\.so\S*", maps)))
         scripts = {path.name: script(path, where) for path in program.scripts()}
         became = program.messages(postfix, "unix")
         process.send_signal(signal.SIGTERM)
         exit_code = process.wait(30)
-    finally:
-        process.kill()
-        process.wait()
     said = (folder / "stderr").read_text(errors="replace")
     return Run(libraries, scripts, became, exit_code, said)
 
@@ -143,3 +157,23 @@ def test_end(runs: dict[str, Run]) -> None:
     assert runs["debian"].exit_code == 0
     assert runs["ours"].exit_code == 0
     assert runs["ours"].stderr == runs["debian"].stderr
+
+
+def test_recorded_and_replayed(program: Program, postfix: Mta, tmp_path: Path) -> None:
+    """What passed between Postfix and the program is answered the same when it is played to it
+    again, but for what varies; and otherwise where it is told something else."""
+    folder = tmp_path / "recorded"
+    socket_ = postfix.two
+    with running(program, None, tmp_path, socket_):
+        with Recorder(f"unix:{postfix.one}", f"unix:{socket_}", folder, mode=0o777):
+            assert program.messages(postfix, "unix").keys() == program.became.keys()
+        texts = [path.read_text() for path in sorted(folder.iterdir())]
+        assert len(texts) >= len(program.became)
+
+        def differences(text: str) -> list[str]:
+            [transcript] = parse(text)
+            return list(map(str, replay(transcript, connect(f"unix:{socket_}", 30), program.now)))
+
+        assert [differences(text) for text in texts] == [[] for _ in texts]
+        changed = [text.replace("example.test", "elsewhere.test") for text in texts]
+        assert any(map(differences, changed))

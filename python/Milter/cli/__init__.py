@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from Milter import __version__
-from Milter.cli import check, run, send
+from Milter.cli import check, record, replay, run, send
 from Milter.cli.exits import CommandError, Exit
 
 __all__ = ["main"]
@@ -41,6 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"milterkit {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (run, send, check):
+    for module in (run, send, check, record, replay):
         module.add_parser(commands)
     return parser

@@ -12,7 +12,7 @@ from Milter import Server
 from Milter.cli.exits import CommandError, Exit
 from Milter.cli.load import load_filter
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "octal"]
 
 # Options that are Milter.Server's arguments of the same name; left out when not given.
 _SERVER_OPTIONS = (
@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--name", help="the filter's name in log lines and replies")
     parser.add_argument("--timeout", type=int, metavar="SECONDS",
                         help="how long to wait for the MTA")  # fmt: skip
-    parser.add_argument("--mode", type=_mode, metavar="OCTAL", help="mode of the unix socket")
+    parser.add_argument("--mode", type=octal, metavar="OCTAL", help="mode of the unix socket")
     parser.add_argument("--owner", metavar="USER", help="owner of the unix socket")
     parser.add_argument("--group", help="group of the unix socket")
     parser.add_argument("--max-connections", type=int, metavar="N")
@@ -61,7 +61,8 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(command=_run)
 
 
-def _mode(text: str) -> int:
+def octal(text: str) -> int:
+    """The argument of --mode."""
     try:
         return int(text, 8)
     except ValueError:

@@ -31,6 +31,7 @@ __all__ = [
     "Transcript",
     "TranscriptError",
     "Value",
+    "line_of",
     "parse",
     "render",
 ]
@@ -153,21 +154,24 @@ _ESCAPED = re.compile(r'\\(?:x([0-9a-f]{2})|\{(\d+)\}|([0rnt\\"]))|\\|[^\\]')
 _PLAIN = {text[1]: byte for byte, text in _ESCAPES.items()}
 
 
-def _escape(data: bytes, quote: bool = True) -> str:
-    def one(byte: bytes) -> str:
-        if byte == b'"' and not quote:
-            return '"'
-        if byte in _ESCAPES:
-            return _ESCAPES[byte]
-        return byte.decode() if b" " <= byte <= b"~" else f"\\x{byte[0]:02x}"
+_SPECIAL = {quote: re.compile(rf"[^ -~]|[\\{quote}]") for quote in ('"', "")}
+
+
+def _escape(data: bytes, quote: str = '"') -> str:
+    """The text of bytes; the quote, if there is one, is escaped too."""
+
+    def one(match: re.Match[str]) -> str:
+        byte = match[0].encode("latin-1")
+        return _ESCAPES.get(byte) or f"\\x{byte[0]:02x}"
+
+    def plain(part: bytes) -> str:
+        return _SPECIAL[quote].sub(one, part.decode("latin-1"))
 
     parts, at = [], 0
     for match in _REPEATS.finditer(data):
-        parts += [one(data[i : i + 1]) for i in range(at, match.start())]
-        parts.append(f"{one(match[1])}\\{{{len(match[0])}}}")
+        parts += [plain(data[at : match.start()]), plain(match[1]), f"\\{{{len(match[0])}}}"]
         at = match.end()
-    parts += [one(data[i : i + 1]) for i in range(at, len(data))]
-    return "".join(parts)
+    return "".join([*parts, plain(data[at:])])
 
 
 def _unescape(text: str) -> bytes:
@@ -220,10 +224,10 @@ def _wire_text(data: bytes | None) -> str:
         return "eof"
     if len(data) < 5 or len(data) - 4 != int.from_bytes(data[:4], "big"):
         return f"raw {data.hex()}"
-    text = _escape(data[5:], quote=False)
+    text = _escape(data[5:], quote="")
     if text[-1:] == " ":
         text = text[:-1] + "\\x20"
-    return _escape(data[4:5], quote=False).replace(" ", "\\x20") + (f" {text}" if text else "")
+    return _escape(data[4:5], quote="").replace(" ", "\\x20") + (f" {text}" if text else "")
 
 
 def _parse_wire(text: str) -> bytes | None:
@@ -239,7 +243,8 @@ def _parse_wire(text: str) -> bytes | None:
     return len(data).to_bytes(4, "big") + data
 
 
-def _event_text(event: Event) -> str:
+def line_of(event: Event) -> str:
+    """The line that stands for an event, without its line end."""
     if isinstance(event, Sent):
         return f"> {_wire_text(event.data)}"
     if isinstance(event, Answered):
@@ -323,7 +328,7 @@ def render(transcripts: Iterable[Transcript]) -> str:
         lines = [f"== {transcript.title}"]
         lines += [f"{key}: {value}" for key, value in transcript.head]
         for entry in transcript.entries:
-            text = _event_text(entry.event)
+            text = line_of(entry.event)
             indent = len(text) - len(text.lstrip())
             tags = f"[{' '.join(sorted(entry.tags))}] " if entry.tags else ""
             lines.append(text[:indent] + tags + text[indent:])

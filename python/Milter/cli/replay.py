@@ -1,0 +1,106 @@
+"""`milterkit replay`: plays recorded sessions to a filter and shows where it answers otherwise."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from Milter import Server
+from Milter.cli.exits import CommandError, Exit
+from Milter.cli.load import load_filter, split_target
+from Milter.cli.show import Printer
+from Milter.testing import ConnectError
+from Milter.testing import spec as specs
+from Milter.testing.replaying import replay
+from Milter.testing.transcript import Transcript, parse
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Adds `replay` to the subparsers of `milterkit`; the function that runs it is `command`."""
+    parser = commands.add_parser(
+        "replay",
+        help="play recorded sessions to a filter, and show where it answers otherwise",
+        description="Play transcripts, as `milterkit record` writes them, to a filter, and show "
+        "where it answers otherwise than it did then: the packet of the MTA, and what it was "
+        "answered then (-) and now (+).",
+        epilog="Exit status: 0 no difference, 1 differences, 2 a file cannot be read or the filter "
+        "cannot be loaded, 15 the filter cannot be reached.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE",
+                        help="transcripts, or folders of them (*.transcript)")  # fmt: skip
+    parser.add_argument("--to", required=True, metavar="SPEC|FILE.py[:NAME]",
+                        help="the filter: where it listens, or the file that it is in, which is "
+                        "then served for this")  # fmt: skip
+    parser.add_argument("--ignore", type=_pattern, metavar="REGEX",
+                        help="parts of answers that are not compared, such as times")  # fmt: skip
+    parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS",
+                        help="how long to wait for an answer; default: 30")  # fmt: skip
+    parser.set_defaults(command=_replay)
+
+
+def _pattern(text: str) -> re.Pattern[bytes]:
+    try:
+        return re.compile(text.encode("utf-8", "surrogateescape"))
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    transcripts = [found for file in arguments.files for found in _read(file)]
+    printer = Printer(sys.stdout)
+    different = 0
+    with _filter(arguments.to, arguments.timeout) as connect:
+        for file, transcript in transcripts:
+            try:
+                found = replay(transcript, connect(), arguments.ignore)
+            except ConnectError as error:
+                raise CommandError(str(error), Exit.CANNOT_CONNECT) from error
+            except ValueError as error:
+                raise CommandError(f"{file}: {error}", Exit.USAGE) from error
+            different += bool(found)
+            if found:
+                print(f"{file}: {transcript.title}: answers otherwise", flush=True)
+                for each in found:
+                    printer.diff(str(each))
+    print(f"{len(transcripts)} sessions played, {different} answered otherwise")
+    return Exit.ERROR if different else Exit.ACCEPTED
+
+
+def _read(path: Path) -> list[tuple[Path, Transcript]]:
+    files = sorted(path.glob("*.transcript")) if path.is_dir() else [path]
+    try:
+        return [(file, each) for file in files for each in parse(file.read_text("utf-8"))]
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}", Exit.USAGE) from error
+    except ValueError as error:
+        raise CommandError(f"{path}: {error}", Exit.USAGE) from error
+
+
+@contextmanager
+def _filter(target: str, timeout: float) -> Iterator[Callable[[], socket.socket]]:
+    """What makes a connection to the filter."""
+    file, _ = split_target(target)
+    if not file.endswith(".py") or target.startswith(("unix:", "local:")):
+        yield lambda: specs.connect(target, timeout)
+        return
+    try:
+        factory = load_filter(target)
+    except CommandError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+    with Server(factory, None) as server:
+
+        def adopted() -> socket.socket:
+            ours, its = socket.socketpair()
+            ours.settimeout(timeout)
+            server.adopt(its)
+            return ours
+
+        yield adopted
