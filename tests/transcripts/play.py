@@ -25,13 +25,12 @@ from Milter.testing.transcript import (
     Answered,
     Called,
     Did,
-    Entry,
     Event,
     Returned,
     Sent,
     Transcript,
     Value,
-    render,
+    line_of,
 )
 
 HERE = Path(__file__).parent
@@ -372,13 +371,9 @@ def shown(data: bytes) -> str:
     lines = []
     while data:
         size = 4 + int.from_bytes(data[:4], "big")
-        lines.append(text_of(Answered(data[:size])))
+        lines.append(line_of(Answered(data[:size])))
         data = data[size:]
     return ", ".join(lines) or "none"
-
-
-def text_of(event: Event) -> str:
-    return render([Transcript("", [], [Entry(event)])]).split("\n")[1]
 
 
 def _fields(event: Called) -> list[bytes | None]:
@@ -431,7 +426,7 @@ def play(running: Filter, events: list[Event], way: str, title: str) -> None:
     text = "the end"
     try:
         for event in events:
-            text = text_of(event).strip()
+            text = line_of(event).strip()
             _perform(player, event, in_step=not cut)
         text = "the end"
         player.finish()

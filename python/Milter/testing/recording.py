@@ -237,8 +237,8 @@ class Recorder:
         self._started = time.strftime("%Y%m%dT%H%M%S")
         self._open: dict[threading.Thread, socket.socket] = {}
         self._stopping = threading.Event()
-        self._wake, self._woken = socket.socketpair()
         self._listener = specs.listen(listen, mode)
+        self._wake, self._woken = socket.socketpair()
         self.address = specs.address_of(self._listener)
         self._writer = _Writer()
         self._thread = threading.Thread(target=self.run, name="recorder")
@@ -248,17 +248,22 @@ class Recorder:
         ready = select.poll()
         ready.register(self._woken, select.POLLIN)
         ready.register(self._listener, select.POLLIN)
-        while not self._stopping.is_set():
-            ready.poll()
+        while True:
+            stopping = self._stopping.is_set()  # what waits by now is taken all the same
             try:
                 mta, _ = self._listener.accept()
             except BlockingIOError:
+                if stopping:
+                    return
+                ready.poll()
                 continue
             except OSError as error:  # no descriptors, no memory: some will be free again
                 _logger.warning("cannot accept a connection: %s", error)
                 self._stopping.wait(_PAUSE)
                 continue
-            thread = threading.Thread(target=self._serve, args=(mta,), daemon=True)
+            name = f"{self._started}-{os.getpid()}-{next(self._numbers):06}.transcript"
+            file = _File(self._folder / name, self._masked)
+            thread = threading.Thread(target=self._serve, args=(mta, file), daemon=True)
             self._open[thread] = mta
             thread.start()
 
@@ -293,18 +298,16 @@ class Recorder:
         self._thread.join()
         self.close()
 
-    def _serve(self, mta: socket.socket) -> None:
+    def _serve(self, mta: socket.socket, file: _File) -> None:
         try:
             with mta, specs.connect(self._to, self._timeout) as filter_:
-                self._pass_on(mta, filter_)
+                self._pass_on(mta, filter_, file)
         except ConnectError as error:
             _logger.warning("%s", error)
         finally:
             self._open.pop(threading.current_thread(), None)
 
-    def _pass_on(self, mta: socket.socket, filter_: socket.socket) -> None:
-        name = f"{self._started}-{os.getpid()}-{next(self._numbers):06}.transcript"
-        file = _File(self._folder / name, self._masked)
+    def _pass_on(self, mta: socket.socket, filter_: socket.socket, file: _File) -> None:
         mta.setblocking(False)
         filter_.setblocking(False)
         ways = [_Way("mta", mta, filter_), _Way("filter", filter_, mta)]

@@ -26,6 +26,7 @@ _GOES_ON: Final = frozenset(b"cs")
 _FINAL: Final = _GOES_ON | frozenset(b"adrtyf4O")
 #: Answers by which a recipient alone is refused.
 _REFUSES: Final = frozenset(b"rty")
+_CONTINUE: Final = b"\0\0\0\1c"
 _UNANSWERED: Final = frozenset(b"DAQK")
 #: Where a message begins or is over, whatever was before.
 _STARTS_ANEW: Final = frozenset(b"MAQK")
@@ -36,6 +37,7 @@ _OPTIONS: Final = {
     ord("T"): ("NODATA", "NR_DATA"), ord("U"): ("NOUNKNOWN", "NR_UNKN"),
     ord("L"): ("NOHDRS", "NR_HDR"), ord("N"): ("NOEOH", "NR_EOH"), ord("B"): ("NOBODY", "NR_BODY"),
 }  # fmt: skip
+_NO_SEND: Final = sum(_wire.PROTOCOL[no_send] for no_send, _ in _OPTIONS.values())
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class _Player:
         self._packets = Packets()
         self._received: list[bytes] = []
         self._ended = ""  # why nothing more comes
-        self._protocol: int | None = None  # what the filter negotiated now
+        self._protocol: int | None = None  # what the filter negotiates now
+        self._recorded = 0  # and what it did then
         self._in_message = False
         self._recipients: list[bool] = []  # whether it took each
         self._left_out: set[int] = set()  # commands, until the message is over
@@ -126,7 +129,9 @@ class _Player:
                 break
             awaited = self._is_awaited(step, at)
             now = self._answer() if awaited else []
-            if self._differs(step.answers, now) or (self._ended and self._answered_later(at)):
+            if step.command == ord("O"):
+                self._negotiate(step.answers, now)
+            if self._differs(step, now) or (self._ended and self._answered_later(at)):
                 yield self._difference(step, now)
             if self._ended or not self._goes_on(step, now if awaited else step.answers):
                 break
@@ -156,22 +161,28 @@ class _Player:
         return bool((self._protocol or 0) & _wire.PROTOCOL.get(option, 0))
 
     def _is_awaited(self, step: _Step, at: int) -> bool:
-        command = step.command
-        if command in _UNANSWERED or self._has(_OPTIONS.get(command, ("", ""))[1]):
+        no_reply = _OPTIONS.get(step.command, ("", ""))[1]
+        if step.command in _UNANSWERED or self._has(no_reply):
             return False
-        # It may have ended there, or ignored what was out of order.
-        return bool(step.answers) or not self._answered_later(at)
+        # Without an answer it ended there, or ignored what was out of order.
+        was_not = bool(self._recorded & _wire.PROTOCOL.get(no_reply, 0))
+        return bool(step.answers) or was_not or not self._answered_later(at)
 
     def _answered_later(self, at: int) -> bool:
         return any(step.answers for step in self._steps[at + 1 :])
+
+    def _negotiate(self, then: list[bytes], now: list[bytes]) -> None:
+        self._recorded = _protocol(then) or 0
+        self._protocol = _protocol(now)
+        if self._protocol is None:
+            self._ended = self._ended or "it does not negotiate"
+        elif self._recorded & ~self._protocol & _NO_SEND:
+            self._ended = "it asks for steps that were not recorded: the rest is not played"
 
     def _goes_on(self, step: _Step, now: list[bytes]) -> bool:
         """Keeps in mind what an answer means for what is to be sent; False if that is nothing."""
         command = step.command
         last, before = (_last(answers) or ord("c") for answers in (now, step.answers))
-        if command == ord("O"):
-            self._protocol = int.from_bytes(now[-1][13:17], "big") if last == command else None
-            return self._protocol is not None
         if command in _STARTS_ANEW:
             self._in_message = command == ord("M")
             self._recipients, self._left_out = [], set()
@@ -188,8 +199,15 @@ class _Player:
         self._skipping = True
         return command not in b"CH" and self._send(b"\0\0\0\1A")
 
-    def _differs(self, recorded: list[bytes], now: list[bytes]) -> bool:
-        return [*map(self._comparable, recorded)] != [*map(self._comparable, now)]
+    def _differs(self, step: _Step, now: list[bytes]) -> bool:
+        """Where no answer was negotiated it counts as CONTINUE: the negotiation differs, not it."""
+        no_reply = _wire.PROTOCOL.get(_OPTIONS.get(step.command, ("", ""))[1], 0)
+        pairs = ((step.answers, self._recorded), (now, self._protocol or 0))
+        then, now = (
+            [_CONTINUE] if not answers and protocol & no_reply else answers
+            for answers, protocol in pairs
+        )
+        return [*map(self._comparable, then)] != [*map(self._comparable, now)]
 
     def _comparable(self, packet: bytes) -> bytes:
         """The packet without its length, and without what is not compared."""
@@ -249,6 +267,11 @@ class _Player:
         except OSError:
             pass
         self._received += self._packets.end()
+
+
+def _protocol(answer: list[bytes]) -> int | None:
+    """The protocol options of an answer to the negotiation; None if it is no such answer."""
+    return int.from_bytes(answer[-1][13:17], "big") if _last(answer) == ord("O") else None
 
 
 def _last(packets: list[bytes]) -> int:

@@ -82,6 +82,8 @@ def _use_inet(spec: str, family: socket.AddressFamily, rest: str, use: _Use) -> 
     port, _, host = rest.partition(separator)
     if not port:
         raise ConnectError(f"{spec!r} is no socket specification: the port is missing")
+    if port.isdigit() and int(port) > 0xFFFF:  # libc would take it for another one
+        raise ConnectError(f"{spec!r} is no socket specification: the port is no number to 65535")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         if host[:5].lower() == "ipv6:":
