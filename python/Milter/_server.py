@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import logging
 import math
 import pwd
 import socket as sockets
@@ -71,7 +72,8 @@ class Server:
     seconds in which an eom callback has sent nothing, progress is sent for it, again and again, so
     that its MTA waits on (0: never). mode, owner, group of
     a unix socket; else the umask and the process decide. remove_stale: remove a socket file that
-    nobody answers on.
+    nobody answers on. logger: where its lines and the exceptions of its callbacks go; None for
+    the logger "Milter", and sys.unraisablehook where the program has set one.
 
     Raises milter.error when it cannot listen or serve. In the process that runs it only: a fork
     of a running server cannot use it, and a child that a callback forks ends where it leaves the
@@ -96,6 +98,7 @@ class Server:
         owner: str | int | None = None,
         group: str | int | None = None,
         remove_stale: bool = True,
+        logger: logging.Logger | None = None,
     ) -> None:
         if not callable(factory):
             raise TypeError("factory must be callable")
@@ -130,6 +133,7 @@ class Server:
             max_connections=max_connections,
             max_threads=max_threads,
             progress=math.ceil(progress * 1000) or -1,  # the same
+            logger=logger,
         )
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None

@@ -1,4 +1,5 @@
 # Types of the extension module `milter`. What things mean stands in its docstrings.
+import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias, final
 
@@ -44,6 +45,7 @@ class _Server:
         max_threads: int,
         progress: int,
         poller: int = 0,
+        logger: logging.Logger | None = None,
     ) -> _Server: ...
     def listen(
         self,

@@ -56,7 +56,7 @@ void attach_log(void *data, int level, const struct mkit_session *session, const
     const bool outside = !here.attached;
     if (outside)
         PyEval_RestoreThread(here.state);
-    report_line(server->state, session, PyUnicode_AsUTF8(server->name), level, line);
+    report_line(server, session, level, line);
     if (outside)
         here.state = PyEval_SaveThread();
 }

@@ -217,7 +217,7 @@ static void set_failure_reply(const struct server_object *server, struct mkit_se
 static int failed(const struct server_object *server, struct mkit_session *session,
                   enum mkit_step step)
 {
-    report_exception(server->state, session, server->filter.name, mkit_step_name(step));
+    report_exception(server, session, mkit_step_name(step));
     if (step != MKIT_ABORT && step != MKIT_CLOSE) /* those have no reply that could use it */
         set_failure_reply(server, session);
     return MKIT_EINVAL;

@@ -85,6 +85,7 @@ struct server_object {
     PyObject *name;
     PyObject *factory; /* NULL: callbacks count */
     PyObject *planner;
+    PyObject *logger; /* of its own; NULL: the one that all share */
     PyObject *callbacks[MKIT_STEPS];
     bool uses_module; /* callbacks are copied from the module at the start */
     pid_t process;    /* that runs it; 0: none does */
@@ -130,10 +131,10 @@ int dispatch(struct mkit_session *session, const struct mkit_event *event);
 /* report.c ------------------------------------------------------------------------------------ */
 
 /* Reports the exception that is set, and clears it. `step` names the callback. */
-void report_exception(struct module_state *state, const struct mkit_session *session,
-                      const char *filter, const char *step);
-void report_line(struct module_state *state, const struct mkit_session *session, const char *filter,
-                 int level, const char *line);
+void report_exception(const struct server_object *server, const struct mkit_session *session,
+                      const char *step);
+void report_line(const struct server_object *server, const struct mkit_session *session, int level,
+                 const char *line);
 /* The exception that is set, as an object, cleared. */
 PyObject *take_exception(void);
 

@@ -1,13 +1,13 @@
 /* Telling people what happened: lines and exceptions, with the connection and the queue id, go to
- * the logger "Milter". */
+ * the logger "Milter", or to the server's own. */
 #include "extension.h"
 
 /* "NAME: connection 3 (mail.example [192.0.2.1]), queue id 4ABC", as far as it is known. */
-static PyObject *origin(const struct mkit_session *session, const char *filter)
+static PyObject *origin(const struct server_object *server, const struct mkit_session *session)
 {
     const struct context_object *context = session ? mkit_private(session) : NULL;
     const char *id = session ? mkit_getsymval(session, "i") : NULL;
-    PyObject *text = PyUnicode_FromFormat("%s", filter);
+    PyObject *text = Py_NewRef(server->name);
     if (text && context) {
         PyObject *longer = context->host
                                ? PyUnicode_FromFormat("%U: connection %zd (%U)", text,
@@ -46,13 +46,18 @@ static long python_level(int level)
                                        : 10;
 }
 
-void report_line(struct module_state *state, const struct mkit_session *session, const char *filter,
-                 int level, const char *line)
+static PyObject *logger_of(const struct server_object *server)
 {
-    PyObject *from = origin(session, filter);
+    return server->logger ? server->logger : server->state->logger;
+}
+
+void report_line(const struct server_object *server, const struct mkit_session *session, int level,
+                 const char *line)
+{
+    PyObject *from = origin(server, session);
     PyObject *text = from ? text_decode(line, strlen(line)) : NULL;
-    PyObject *done = text ? PyObject_CallMethod(state->logger, "log", "lsOO", python_level(level),
-                                                "%s: %s", from, text)
+    PyObject *done = text ? PyObject_CallMethod(logger_of(server), "log", "lsOO",
+                                                python_level(level), "%s: %s", from, text)
                           : NULL;
     if (!done)
         PyErr_WriteUnraisable(NULL);
@@ -62,11 +67,10 @@ void report_line(struct module_state *state, const struct mkit_session *session,
 }
 
 /* Logs with the traceback. */
-static int log_exception(struct module_state *state, PyObject *from, const char *step,
-                         PyObject *exception)
+static int log_exception(PyObject *logger, PyObject *from, const char *step, PyObject *exception)
 {
     int result = -1;
-    PyObject *method = PyObject_GetAttrString(state->logger, "error");
+    PyObject *method = PyObject_GetAttrString(logger, "error");
     PyObject *args = Py_BuildValue("(sOs)", "%s: exception in the %s callback", from, step);
     PyObject *kwargs = Py_BuildValue("{sO}", "exc_info", exception);
     PyObject *done = method && args && kwargs ? PyObject_Call(method, args, kwargs) : NULL;
@@ -88,16 +92,16 @@ static bool has_own_hook(void)
     return hook && hook != standard;
 }
 
-void report_exception(struct module_state *state, const struct mkit_session *session,
-                      const char *filter, const char *step)
+void report_exception(const struct server_object *server, const struct mkit_session *session,
+                      const char *step)
 {
     PyObject *exception = take_exception();
-    PyObject *from = origin(session, filter);
-    bool logged = exception && from && log_exception(state, from, step, exception) == 0;
+    PyObject *from = origin(server, session);
+    bool logged = exception && from && log_exception(logger_of(server), from, step, exception) == 0;
     if (!logged) {
         PyErr_WriteUnraisable(NULL); /* what prevented it */
     }
-    if (exception && (!logged || has_own_hook())) {
+    if (exception && (!logged || (!server->logger && has_own_hook()))) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         PyErr_WriteUnraisable(from);
     }

@@ -80,6 +80,7 @@ static int server_traverse(struct server_object *self, visitproc visit, void *ar
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->factory);
     Py_VISIT(self->planner);
+    Py_VISIT(self->logger);
     for (int i = 0; i < MKIT_STEPS; i++)
         Py_VISIT(self->callbacks[i]);
     return 0;
@@ -89,6 +90,7 @@ static int server_clear(struct server_object *self)
 {
     Py_CLEAR(self->factory);
     Py_CLEAR(self->planner);
+    Py_CLEAR(self->logger);
     for (int i = 0; i < MKIT_STEPS; i++)
         Py_CLEAR(self->callbacks[i]);
     return 0;
@@ -111,13 +113,13 @@ PyDoc_STRVAR(
     server_doc,
     "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
     "max_threads,\n"
-    "progress, poller)\n--\n\nOne server of the engine; Milter.Server is its public face.");
+    "progress, poller, logger)\n--\n\nOne server of the engine; Milter.Server is its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"factory",     "planner",  "name",   "actions",
-                            "policy",      "timeout",  "drain",  "max_connections",
-                            "max_threads", "progress", "poller", NULL};
+    static char *names[] = {
+        "factory",         "planner",     "name",     "actions", "policy", "timeout", "drain",
+        "max_connections", "max_threads", "progress", "poller",  "logger", NULL};
     PyObject *factory;
     PyObject *planner;
     PyObject *name;
@@ -129,9 +131,10 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     unsigned max_threads;
     int progress;
     int poller = MKIT_POLLER_BEST;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiIIi|i", names, &factory, &planner, &name,
-                                     &actions, &policy, &timeout, &drain, &max_connections,
-                                     &max_threads, &progress, &poller))
+    PyObject *logger = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiIIi|iO", names, &factory, &planner,
+                                     &name, &actions, &policy, &timeout, &drain, &max_connections,
+                                     &max_threads, &progress, &poller, &logger))
         return NULL;
     struct module_state *state = PyType_GetModuleState(type);
     struct server_object *self = server_make(state, name);
@@ -139,6 +142,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         return NULL;
     self->factory = Py_NewRef(factory);
     self->planner = Py_NewRef(planner);
+    self->logger = logger == Py_None ? NULL : Py_NewRef(logger);
     self->filter.actions = (uint32_t)actions;
     self->filter.on_failure = on_failure(policy);
     const struct mkit_server_options options = {
@@ -471,7 +475,7 @@ void server_leave_child(const struct server_object *self, const struct mkit_sess
     const int status = exit_status(exception);
     if (exception && !asked) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-        report_exception(self->state, session, self->filter.name, where);
+        report_exception(self, session, where);
     }
     static const char *const streams[] = {"stdout", "stderr"};
     for (int i = 0; i < 2; i++) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import re
 import socket
@@ -647,3 +648,32 @@ def test_pollers(start: Start, poller: str) -> None:
         assert mta.eom() == [("c", b"")]
         mta.quit()
     assert {what for what in program.seen() if what[0] in (True, False)} == {(poller == "epoll",)}
+
+
+def test_a_logger_of_its_own(
+    filter_class: type[Filter],
+    mtas: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What the callbacks raise goes there and nowhere else, with the step."""
+
+    class Raising(filter_class):  # type: ignore[misc, valid-type]
+        def envfrom(self, f: str, *params: str) -> int:
+            raise ValueError("no such thing")
+
+    records: list[logging.LogRecord] = []
+    hooked: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", hooked.append)
+    own = logging.Logger("own")  # noqa: LOG001  # it is to know no other
+    own.addHandler(handler := logging.Handler())
+    monkeypatch.setattr(handler, "emit", records.append)
+    with Milter.Server(Raising, "inet:0@127.0.0.1", logger=own) as server:
+        mta = mtas(server)
+        mta.negotiate()
+        assert mta.mail()[0] == "y"
+    [record] = records
+    assert record.exc_info
+    assert repr(record.exc_info[1]) == "ValueError('no such thing')"
+    assert record.getMessage().endswith("exception in the envfrom callback")
+    assert (hooked, caplog.records) == ([], [])
