@@ -10,8 +10,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from Milter import _wire
-from Milter.testing import POSTFIX, Client, Conversation, Offer, ProtocolError, Result
-from Milter.testing.conversation import Message, Need, Steps
+from Milter.testing import (
+    POSTFIX,
+    Client,
+    Conversation,
+    Message,
+    Need,
+    Offer,
+    ProtocolError,
+    Result,
+    deliver,
+)
+from Milter.testing.steps import Steps
 
 CONTENT = b"Subject: one\nX-A: 1\nX-A: 2\n folded\n\nbody\n\nmore\n"
 MESSAGE = Message(CONTENT, ("a@b", "SIZE=1"), (("c@d",), ("e@f", "NOTIFY=NEVER")), {"i": "Q1"})
@@ -79,7 +89,7 @@ def converse(conversation: Conversation) -> Steps[list[Result]]:
     yield from conversation.helo("me")
     results = []
     for _ in range(2):
-        results.append((yield from conversation.deliver(MESSAGE)))
+        results.append((yield from deliver(conversation, MESSAGE)))
     yield from conversation.unknown("FOO bar")
     conversation.quit()
     return results

@@ -12,7 +12,7 @@ from typing import Any
 from Milter.cli.exits import CommandError, Exit
 from Milter.cli.show import Printer
 from Milter.testing import MTA, Client, ConnectError, FilterError
-from Milter.testing.profile import PROFILES
+from Milter.testing.mta import PROFILES
 
 __all__ = ["add_parser"]
 

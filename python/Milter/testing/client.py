@@ -1,4 +1,4 @@
-"""The SMTP client that an MTA tells its filters about, and the macros that follow from it."""
+"""The SMTP client that an MTA tells its filters about: who it is, how it logged in, its TLS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from Milter.testing.text import to_bytes
 
-__all__ = ["Client", "Macros", "bare_macros", "macro_key", "session_macros"]
+__all__ = ["Auth", "Client", "Macros", "Tls", "bare_macros", "macro_key"]
 
 Macros = Mapping[str, "str | None"]
 """Macro values by name, with or without braces. None: the macro has no value."""
@@ -54,6 +54,29 @@ class Client:
         return (to_bytes(self.host), family, port, to_bytes(self.address))
 
 
+@dataclass(frozen=True)
+class Auth:
+    """How the client logged in, as the macros {auth_authen}, {auth_type}, {auth_author} and
+    {auth_ssf} tell it; None: that one has no value."""
+
+    name: str
+    mechanism: str = "PLAIN"
+    author: str | None = None
+    strength: int | None = None
+
+
+@dataclass(frozen=True)
+class Tls:
+    """The client's encryption, as the macros {tls_version}, {cipher}, {cipher_bits} tell it; and
+    its certificate, {cert_subject} and {cert_issuer}, if it has shown one."""
+
+    version: str = "TLSv1.3"
+    cipher: str = "TLS_AES_256_GCM_SHA384"
+    bits: int = 256
+    subject: str | None = None
+    issuer: str | None = None
+
+
 def macro_key(name: str) -> str:
     """A macro's name without braces."""
     return name[1:-1] if name.startswith("{") and name.endswith("}") else name
@@ -62,22 +85,3 @@ def macro_key(name: str) -> str:
 def bare_macros(macros: Macros) -> dict[str, str | None]:
     """Macro values by their names without braces."""
     return {macro_key(name): value for name, value in macros.items()}
-
-
-def session_macros(client: Client, hostname: str, software: str) -> dict[str, str | None]:
-    """The values of the macros that an MTA knows once a client has connected."""
-    address = client.address or "unknown"
-    return {
-        "j": hostname,
-        "v": software,
-        "_": f"{client.name or 'unknown'} [{address}]",
-        "daemon_name": hostname,
-        "daemon_addr": "127.0.0.1",
-        "daemon_port": "25",
-        "client_name": client.name or "unknown",
-        "client_ptr": client.name or "unknown",
-        "client_addr": address,
-        "client_port": str(client.port),
-        "client_connections": "0",
-        "client_resolve": "OK" if client.name else "FAIL",
-    }

@@ -1,178 +1,104 @@
-"""The MTA's side of one connection to a filter, without any I/O.
+"""The MTA's side of one connection to a filter, without any I/O: packets and single steps.
 
 Each step is a generator: it puts packets into the output, yields Need.INPUT when it cannot go on
 without more bytes from the filter, Need.ROOM when much output has gathered, and returns what the
-filter's answer means. Whoever drives it moves the bytes: a blocking socket in session.py.
+filter's answer means. Whoever drives it moves the bytes: session.py by blocking sockets, aio.py
+in an event loop. Whole messages are in delivery.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple, NoReturn, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from io import BytesIO
+from typing import NoReturn
 
 from Milter import _wire
-from Milter.testing.changes import Change, Quarantine, ReplaceBody, needed_action, read_change
-from Milter.testing.client import Client, Macros, bare_macros, macro_key, session_macros
-from Milter.testing.draft import Draft, Envelope
-from Milter.testing.errors import FilterClosed, ProtocolError, SessionOver
-from Milter.testing.profile import Profile
-from Milter.testing.reply import Reply, parse_reply
-from Milter.testing.result import RecipientResult, Result, Verdict
+from Milter.testing.changes import Change, ReplaceBody, needed_action, read_change
+from Milter.testing.client import Auth, Client, Macros, Tls, bare_macros, macro_key
+from Milter.testing.draft import Draft
+from Milter.testing.errors import (
+    FilterClosed,
+    FilterError,
+    FilterTimeout,
+    ProtocolError,
+    SessionOver,
+)
+from Milter.testing.profile import Profile, Values
+from Milter.testing.steps import ANSWERS, BITS, GO_ON, STAGES, STEPS, Answer, Need, Offer, Steps
 from Milter.testing.text import bare, bracketed, printable, to_bytes, to_str
 from Milter.testing.trace import Packet, Trace, packet_name
 
-__all__ = ["Answer", "Conversation", "Message", "Need", "Offer", "Steps"]
-
-T = TypeVar("T")
-_MUCH = 1 << 18  # bytes of output that may gather
+__all__ = ["Conversation"]
 
 
-class Need(Enum):
-    """What a step waits for; the output is to be sent first in both cases."""
+class _GaveUp(Exception):
+    """The MTA gave up on the filter; `misconfigured`: by a fault of that kind."""
 
-    INPUT = "bytes from the filter"
-    ROOM = "room in the output"
-
-
-Steps = Generator[Need, None, T]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A filter's final answer at a step.
-
-    kind: "continue", "accept", "reject", "tempfail", "discard", "skip". reply: what the SMTP
-    client is told, with reject and tempfail.
-    """
-
-    kind: str
-    reply: Reply | None = None
-
-    @property
-    def final(self) -> bool:
-        """Whether it decides more than "go on"."""
-        return self.kind not in ("continue", "skip")
-
-    @property
-    def refuses(self) -> bool:
-        """Whether the client is told no, for now or for good."""
-        return self.kind in ("reject", "tempfail")
-
-    @property
-    def hangs_up(self) -> bool:
-        """Whether the client is disconnected: any reply with code 421."""
-        return self.reply is not None and self.reply.code == 421
-
-
-GO_ON = Answer("continue")
-
-_VERDICTS = {
-    "continue": Verdict.ACCEPTED,
-    "accept": Verdict.ACCEPTED,
-    "reject": Verdict.REJECTED,
-    "tempfail": Verdict.TEMPFAILED,
-    "discard": Verdict.DISCARDED,
-}
-
-_ANSWERS = {
-    b"c": "continue",
-    b"a": "accept",
-    b"r": "reject",
-    b"t": "tempfail",
-    b"d": "discard",
-    b"s": "skip",
-    b"4": "shutdown",
-}
-
-
-class _Step(NamedTuple):
-    command: bytes
-    omit: int  # NO* bit
-    no_reply: int  # NR_* bit
-    version: int = 2  # the first one that has it
-
-
-_BITS = {"": 0, **_wire.PROTOCOL}
-_STEPS = {
-    "connect": _Step(b"C", _BITS["NOCONNECT"], _BITS["NR_CONN"]),
-    "helo": _Step(b"H", _BITS["NOHELO"], _BITS["NR_HELO"]),
-    "mail": _Step(b"M", _BITS["NOMAIL"], _BITS["NR_MAIL"]),
-    "rcpt": _Step(b"R", _BITS["NORCPT"], _BITS["NR_RCPT"]),
-    "data": _Step(b"T", _BITS["NODATA"], _BITS["NR_DATA"], 4),
-    "header": _Step(b"L", _BITS["NOHDRS"], _BITS["NR_HDR"]),
-    "eoh": _Step(b"N", _BITS["NOEOH"], _BITS["NR_EOH"]),
-    "body": _Step(b"B", _BITS["NOBODY"], _BITS["NR_BODY"]),
-    "eom": _Step(b"E", 0, 0),
-    "unknown": _Step(b"U", _BITS["NOUNKNOWN"], _BITS["NR_UNKN"], 3),
-}
-# Stages of macro lists by their number (protocol sheet 2.6).
-_STAGES = ("connect", "helo", "mail", "rcpt", "data", "eom", "eoh")
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What the MTA offers: protocol version, actions, protocol options. The filter's answer has
-    the same shape."""
-
-    version: int
-    actions: int
-    protocol: int
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message to deliver: content, sender, recipients each with ESMTP arguments behind the
-    address, and values of macros from MAIL on."""
-
-    content: bytes
-    sender: Sequence[str]
-    rcpts: Sequence[Sequence[str]]
-    macros: Macros
-
-    @property
-    def envelope(self) -> Envelope:
-        """The envelope that the message starts with."""
-        return Envelope(
-            bare(self.sender[0]),
-            tuple(bare(rcpt[0]) for rcpt in self.rcpts),
-            " ".join(self.sender[1:]),
-            {bare(rcpt[0]): " ".join(rcpt[1:]) for rcpt in self.rcpts if rcpt[1:]},
-        )
+    def __init__(self, misconfigured: bool = False) -> None:
+        super().__init__()
+        self.misconfigured = misconfigured
 
 
 class Conversation:
     """The MTA's side of one connection.
 
+    strict: errors of the filter's are raised; else they gather in `errors`, and the MTA does what
+    it does about them, by `default_action` where it gives up on the filter (a key of
+    Profile.failures). keep_bytes: whether `bytes` has all that passed.
+
     output: bytes for the filter; the driver takes them. negotiated: what the filter asked for.
     held: step and answer that decide for the whole connection, such as a rejected client.
-    changes: what the filter asked to change in the current message. step: the latest one.
+    given_up: whether the MTA has ended the connection because of an error. changes: what the
+    filter asked to change in the current message. step: the latest one.
     """
 
     def __init__(
-        self, profile: Profile, offer: Offer, *, hostname: str = "mta.example.org",
+        self,
+        profile: Profile,
+        offer: Offer,
+        *,
+        hostname: str = "mta.example.org",
         macros: Macros | None = None,
-    ) -> None:  # fmt: skip
+        strict: bool = True,
+        default_action: str = "tempfail",
+        keep_bytes: bool = False,
+    ) -> None:
+        if default_action not in profile.failures:
+            known = ", ".join(profile.failures)
+            raise ValueError(f"{profile.name} has no action {default_action!r}; it has: {known}")
         self.profile = profile
         self.offer = offer
         self.hostname = hostname
+        self.strict = strict
+        self.default_action = default_action
         self.negotiated: Offer | None = None
         self.symlists: dict[str, tuple[str, ...]] = {}
         self.output = bytearray()
         self.step = "negotiate"
         self.held: tuple[str, Answer] | None = None
         self.over = False
+        self.given_up = False
         self.changes: list[Change] = []
+        self.errors: list[FilterError] = []
         self.trace = Trace()
+        self.bytes: list[tuple[int, bytes]] | None = [] if keep_bytes else None
+        self.time_out_at: str | None = None
         self._decoder = _wire.Decoder(_wire.TO_MTA)
         self._eof = False
+        self._too_late = ""  # what did not happen in time
         self._error: ProtocolError | None = None
+        self._suspects: list[str] = []  # steps that an answer too many may belong to
         self._given = bare_macros(macros or {})  # by the caller: they come before our own
-        self._session_values: dict[str, str | None] = {}
-        self._values: dict[str, str | None] = {}
+        self._session_values: Values = {}
+        self._values: Values = {}
         self._extra: dict[str, list[str]] = {}  # macros on no list, by the stage that sends them
+        self._macro_packets: dict[str, tuple[bytes, Packet]] = {}  # as long as no value changes
         self._skipped: set[str] = set()
+        self._said_helo = False
+        self._mail_answered = False
+        self._abort_due = ""  # "later": before the next message
         self._messages = 0
 
     # --------------------------------------------------------------------------- bytes in, out
@@ -180,7 +106,18 @@ class Conversation:
     def feed(self, data: bytes) -> None:
         """Takes bytes from the filter; empty ones mean that it has closed."""
         self._eof = self._eof or not data
+        if self.bytes is not None and data:
+            self.bytes.append((_wire.TO_MTA, data))
         self._decoder.feed(data)
+
+    def time_out(self, what: str) -> None:
+        """Takes note that something did not happen in time; the step under way ends by it."""
+        self._too_late = what
+
+    def check_time(self) -> None:
+        """Raises FilterTimeout if something did not happen in time, whatever the MTA would do."""
+        if self._too_late:
+            self._fail(FilterTimeout(self.step, self._too_late))
 
     def take_output(self) -> bytes:
         """The bytes to send, which are then no longer in the output."""
@@ -188,11 +125,33 @@ class Conversation:
         self.output.clear()
         return data
 
-    def fail(self, what: str, kind: type[ProtocolError] = ProtocolError) -> NoReturn:
-        """Ends the conversation with an error of the filter's; it is raised again later."""
-        self._error = kind(self.step, what)
+    def _fault(self, kind: str, what: str, error: type[ProtocolError] = ProtocolError) -> None:
+        """An error of the filter's. Returns only where the MTA goes on as if nothing was wrong."""
+        problem = error(self.step, what, kind)
+        if self.strict:
+            self._fail(problem)
+        self.errors.append(problem)
+        effect = self.profile.faults.get(kind, "given up")
+        if effect != "ignored":
+            raise _GaveUp(effect == "misconfigured")
+
+    def _fail(self, problem: ProtocolError) -> NoReturn:
+        """Ends the conversation with an error; it is raised again later."""
+        self._error = problem
         self.over = True
-        raise self._error
+        raise problem
+
+    def _after_failure(self, misconfigured: bool) -> Answer:
+        """What the MTA does with mail after it gave up on the filter."""
+        self.given_up = True
+        self.output.clear()
+        usual = self._told(self.profile.failures[self.default_action])
+        answer = self._told(self.profile.misconfigured(self.default_action))
+        answer = answer if misconfigured else usual
+        # The daemon that has the content tells the other one nothing about why.
+        in_content = self.step in ("header", "eoh", "body", "eom")
+        self.held = (self.step, usual if in_content else answer)
+        return answer
 
     def check_open(self) -> None:
         """Raises what ended the conversation, if it has ended."""
@@ -201,12 +160,19 @@ class Conversation:
         if self.over:
             raise SessionOver("the session has ended")
 
-    def send(self, command: bytes, *fields: int | bytes | Sequence[bytes]) -> None:
-        """Puts a packet into the output. An answer that is there already came unasked."""
+    def _send(self, command: bytes, *fields: int | bytes | Sequence[bytes]) -> None:
+        """Puts a packet into the output."""
+        self._send_encoded(_wire.encode(_wire.TO_FILTER, command, *fields), (command, *fields))
+
+    def _send_encoded(self, data: bytes, packet: Packet) -> None:
         self.check_open()
+        if self.given_up:
+            return
         self.expect_silence()
-        self.output += _wire.encode(_wire.TO_FILTER, command, *fields)
-        self.trace.add(_wire.TO_FILTER, (command, *fields))
+        self.output += data
+        if self.bytes is not None:
+            self.bytes.append((_wire.TO_FILTER, data))
+        self.trace.add(_wire.TO_FILTER, packet)
 
     def read(self) -> Steps[Packet]:
         """Waits for the next packet."""
@@ -214,16 +180,32 @@ class Conversation:
         while (packet := self._next_packet()) is None:
             if self._eof:
                 cut = " inside a packet" if self._decoder.pending else ""
-                self.fail(f"the filter closed the connection{cut}", FilterClosed)
+                self._fault("closed", f"the filter closed the connection{cut}", FilterClosed)
+            if self._too_late:
+                self._fault("timeout", self._too_late, FilterTimeout)
             yield Need.INPUT
         return packet
 
     def expect_silence(self) -> None:
-        """Fails if a packet has arrived that nothing asked for."""
+        """Notices what nothing asked for. An MTA does not: it takes it for the next answer."""
+        if not self.strict:
+            if self._decoder.pending and not any(e for e in self.errors if _is_unasked(e)):
+                what = f"an answer came unasked: {self._whose()}"
+                self.errors.append(ProtocolError(self.step, what, "unasked"))
+            return
         while packet := self._next_packet():
             if packet[0] != b"p":
                 name = packet_name(_wire.TO_MTA, packet[0])
-                self.fail(f"{name} came unasked, after the last answer or where none was due")
+                self._fault("unasked", f"{name} came unasked: {self._whose()}")
+
+    def _whose(self) -> str:
+        """Where an answer too many can come from: after it, each answer is taken for the one to
+        the step that follows."""
+        earlier = [name for name in dict.fromkeys(self._suspects) if name != self.step]
+        if not earlier:
+            return f"{self.step} was answered twice, or where no answer was due"
+        return (f"{self.step} was answered twice, or, if it was late, "
+                f"{' or '.join(earlier)} before it")  # fmt: skip
 
     @property
     def at_end(self) -> bool:
@@ -234,34 +216,53 @@ class Conversation:
         try:
             packet = self._decoder.next()
         except _wire.PacketError as error:
-            self.fail(f"malformed packet, {error}")
+            packet = self._malformed(str(error))
         if packet:
             self.trace.add(_wire.TO_MTA, packet)
         return packet
 
+    def _malformed(self, why: str) -> Packet | None:
+        name, _, what = why.partition(": ")
+        left_over = what == "it has data left over"
+        self._fault("data left over" if left_over else "packet", f"malformed packet, {why}")
+        # Here only if the MTA does not mind: what can do without the data counts.
+        bare_answers = [code for code in ANSWERS if packet_name(_wire.TO_MTA, code) == name]
+        return (bare_answers[0],) if bare_answers else self._next_packet()
+
     # ----------------------------------------------------------------------------- negotiation
 
-    def negotiate(self) -> Steps[Offer]:
-        """Offers and reads what the filter asks for (protocol sheet 2)."""
-        self.send(b"O", self.offer.version, self.offer.actions, self.offer.protocol)
-        command, *fields = yield from self.read()
-        if command != b"O":
-            self.fail(f"{packet_name(_wire.TO_MTA, command)} instead of OPTNEG")
-        answer = Offer(*fields[:3])
+    def negotiate(self) -> Steps[Offer | None]:
+        """Offers and reads what the filter asks for (protocol sheet 2). None if the MTA gave up."""
+        try:
+            self._send(b"O", self.offer.version, self.offer.actions, self.offer.protocol)
+            command, *fields = yield from self.read()
+            if command != b"O":
+                name = packet_name(_wire.TO_MTA, command)
+                self._fault("answer", f"{name} instead of OPTNEG")
+                return None
+            self._check_options(Offer(*fields[:3]))
+            for stage, names in zip(fields[3::2], fields[4::2], strict=True):
+                if stage >= len(STAGES):
+                    what = f"a macro list for stage {stage}, which does not exist"
+                    self._fault("macro list", what)
+                else:
+                    words = to_str(names).replace(",", " ").split()
+                    self.symlists[STAGES[stage]] = tuple(words)
+            self.negotiated = Offer(*fields[:3])
+        except _GaveUp as gone:
+            self._after_failure(gone.misconfigured)
+        return self.negotiated
+
+    def _check_options(self, answer: Offer) -> None:
         if not _wire.VERSION_MIN <= answer.version <= self.offer.version:
-            self.fail(f"version {answer.version} where {self.offer.version} was offered")
+            what = f"version {answer.version} where {self.offer.version} was offered"
+            self._fault("version", what)
         for what, asked, offered in (
             ("actions", answer.actions, self.offer.actions),
             ("protocol options", answer.protocol, self.offer.protocol),
         ):
             if asked & ~offered:
-                self.fail(f"{what} {asked & ~offered:#x} were not offered")
-        for stage, names in zip(fields[3::2], fields[4::2], strict=True):
-            if stage >= len(_STAGES):
-                self.fail(f"a macro list for stage {stage}, which does not exist")
-            self.symlists[_STAGES[stage]] = tuple(to_str(names).replace(",", " ").split())
-        self.negotiated = answer
-        return answer
+                self._fault(what, f"{what} {asked & ~offered:#x} were not offered")
 
     def _has(self, bit: int) -> bool:
         return self.negotiated is not None and bool(self.negotiated.protocol & bit)
@@ -269,11 +270,16 @@ class Conversation:
     @property
     def leading_space(self) -> bool:
         """Whether header values keep their leading space (HDR_LEADSPC, protocol sheet 2.7)."""
-        return self._has(_BITS["HDR_LEADSPC"])
+        return self._has(BITS["HDR_LEADSPC"])
 
     # ---------------------------------------------------------------------------------- macros
 
-    def _send_also(self, stage: str, names: Iterable[str]) -> None:
+    def _know(self, values: Values) -> None:
+        """Takes values of macros; those of the caller come before them."""
+        self._values = {**self._values, **values, **self._given}
+        self._macro_packets.clear()
+
+    def _send_also(self, stage: str, names: Macros) -> None:
         """Macros that are on no list of the MTA, but were given by the caller, go with a stage."""
         listed = {macro_key(name) for usual in self.profile.macros.values() for name in usual}
         self._extra[stage] = [
@@ -281,144 +287,213 @@ class Conversation:
         ]
 
     def _send_macros(self, step: str) -> None:
-        stage = self.profile.macro_stage.get(step, step)
-        usual = self.profile.macros.get(stage)
-        if usual is None:
-            return
-        names: Iterable[str] | None = self.symlists.get(stage)
-        if names is None or (not names and self.profile.empty_list_is_default):
-            names = (*usual, *self._extra.get(stage, ()))
-        strings = []
-        for name in names:
-            value = self._values.get(macro_key(name))
-            if value is not None:
-                strings += [to_bytes(name), to_bytes(value)]
-        self.send(b"D", _STEPS[step].command, strings)
+        if step not in self._macro_packets:
+            stage = self.profile.macro_stage.get(step, step)
+            names = self.profile.macro_names(stage, self.symlists)
+            if stage not in self.symlists and self._extra.get(stage):
+                names = (*(names or ()), *self._extra[stage])
+            if names is None:
+                return
+            strings = []
+            for name in names:
+                value = self._values.get(macro_key(name))
+                if value is not None:
+                    strings += [to_bytes(name), to_bytes(value)]
+            packet: Packet = (b"D", STEPS[step].command, strings)
+            self._macro_packets[step] = (_wire.encode(_wire.TO_FILTER, *packet), packet)
+        self._send_encoded(*self._macro_packets[step])
 
     # ----------------------------------------------------------------------------------- steps
 
-    def _run_step(self, name: str, *fields: int | bytes | Sequence[bytes]) -> Steps[Answer]:
+    def _run_step(self, name: str, *fields: int | bytes | Sequence[bytes],
+                  address: str = "") -> Steps[Answer]:  # fmt: skip
         """One step: macros, the command, the answer; less where the filter asked for less."""
         self.check_open()
-        step = _STEPS[name]
+        if self.given_up and self.held:
+            return self.held[1]
+        step = STEPS[name]
         if self.negotiated and self.negotiated.version < step.version:
             return GO_ON
         omitted = self._has(step.omit)
         if name in self._skipped or (omitted and name not in self.profile.macros_when_omitted):
             return GO_ON
-        self.expect_silence()
-        self.step = name
-        self._send_macros(name)
-        if omitted:
-            return GO_ON
-        self.send(step.command, *fields)
-        if self._has(step.no_reply):
-            return GO_ON
-        answer = yield from self._answer(name)
-        if answer.kind == "skip":
-            self._skipped.add(name)
-        return answer
+        try:
+            self.expect_silence()
+            self.step = name
+            self._send_macros(name)
+            if omitted:
+                return GO_ON
+            self._send(step.command, *fields)
+            if self._has(step.no_reply):
+                self._suspects.append(name)
+                return GO_ON
+            if name == self.time_out_at:
+                raise _GaveUp
+            kind, given = yield from self._answer()
+        except _GaveUp as gone:
+            return self._after_failure(gone.misconfigured)
+        self._suspects = [*self._suspects[-1:], name]
+        return self._meaning(kind, given, address)
 
-    def _answer(self, step: str) -> Steps[Answer]:
-        """Reads until the one final reply of a step; changes and progress may come before."""
-        body: bytearray | None = None  # the replacement while its chunks come
+    def _meaning(self, kind: str, given: Answer | None, address: str) -> Answer:
+        """What an answer at the current step is to this MTA."""
+        kind = self.profile.meanings.get((self.step, kind), kind)
+        if kind == "skip":
+            self._skipped.add(self.profile.skips[self.step])
+        if kind == "leave out":
+            self.held = (self.step, Answer("accept"))
+            return Answer("accept")
+        if kind == "shutdown":
+            answer = self._told(Answer("tempfail", self.profile.shutdown))
+            self.held = (self.step, answer)
+            self.given_up = True
+            return answer
+        return self._told(given or Answer(kind), address)
+
+    def _told(self, answer: Answer, address: str = "") -> Answer:
+        """An answer with what the SMTP client is told."""
+        if not answer.refuses:
+            return answer
+        reply = self.profile.reply(self.step, answer.kind, answer.reply, address, self.hostname)
+        return replace(answer, reply=reply)
+
+    def _answer(self) -> Steps[tuple[str, Answer | None]]:
+        """Reads until the one final reply of a step; changes and progress may come before. Returns
+        its kind, and with a reply's text what it says."""
+        body: BytesIO | None = None  # the replacement while its chunks come
         replaced = False
         while True:
             packet = yield from self.read()
             command = packet[0]
             name = packet_name(_wire.TO_MTA, command)
             if body is not None and command != b"b":
-                self.changes.append(ReplaceBody(bytes(body)))
+                self.changes.append(ReplaceBody(body.getvalue()))
                 body, replaced = None, True
             action = needed_action(command)
             if action:
                 self._check_action(name, action)
             if command == b"b":
                 if replaced:
-                    self.fail("REPLBODY after another reply: its chunks must follow each other")
-                body = bytearray() if body is None else body
-                body += packet[1]
+                    self._fault("split body", "REPLBODY after another reply: its chunks must "
+                                "follow each other")  # fmt: skip
+                    body = BytesIO()
+                    body.write(_last_body(self.changes))
+                body = body or BytesIO()
+                body.write(packet[1])
             elif action:
-                change = read_change(command, packet[1:])
-                if getattr(change, "name", None) == "":
-                    self.fail(f"{name} without a header name")
-                self.changes.append(change)
+                self._change(name, read_change(command, packet[1:]))
             elif command == b"y":
                 return self._reply_code(packet[1])
-            elif command in _ANSWERS:
-                return self._plain_answer(step, _ANSWERS[command])
-            elif command != b"p":
-                self.fail(f"{name} is no answer to {packet_name(0, _STEPS[step].command)}")
+            elif command in ANSWERS:
+                return self._plain_answer(name, ANSWERS[command])
+            elif command == b"p":
+                if self.step != "eom" and not self.profile.progress_anywhere:
+                    self._fault("progress", "PROGRESS is known at the end of the message only")
+            else:
+                asked = packet_name(_wire.TO_FILTER, STEPS[self.step].command)
+                self._fault("answer", f"{name} is no answer to {asked}")
 
     def _check_action(self, name: str, action: str) -> None:
         if self.step != "eom":
-            self.fail(f"{name} is allowed at the end of the message only")
+            self._fault("change", f"{name} is allowed at the end of the message only")
         if self.negotiated and not self.negotiated.actions & _wire.ACTIONS[action]:
-            self.fail(f"{name} needs the action {action}, which was not negotiated")
+            self._fault("action", f"{name} needs the action {action}, which was not negotiated")
 
-    def _reply_code(self, text: bytes) -> Answer:
+    def _change(self, name: str, change: Change) -> None:
+        if getattr(change, "name", None) == "":
+            self._fault("header name", f"{name} without a header name")
+        else:
+            self.changes.append(change)
+
+    def _reply_code(self, text: bytes) -> tuple[str, Answer | None]:
         try:
-            reply = parse_reply(to_str(text))
+            reply = self.profile.read_reply(to_str(text))
         except ValueError as error:
-            self.fail(f"malformed REPLYCODE: {printable(str(error))}")
-        return Answer("reject" if reply.code >= 500 else "tempfail", reply)
+            self._fault("reply", f"malformed REPLYCODE: {printable(str(error))}")
+            answer = self.profile.malformed_reply(self.step)
+        else:
+            answer = Answer("reject" if reply.code >= 500 else "tempfail", reply)
+        return answer.kind, answer
 
-    def _plain_answer(self, step: str, kind: str) -> Answer:
-        if kind == "skip" and (step == "eom" or not self._has(_BITS["SKIP"])):
-            self.fail("SKIP at the end of the message" if step == "eom" else
-                      "SKIP, which was not negotiated")  # fmt: skip
-        reply = self.profile.replies.get(kind)
-        return Answer("tempfail" if kind == "shutdown" else kind, reply)
+    def _plain_answer(self, name: str, kind: str) -> tuple[str, Answer | None]:
+        if kind == "skip" and self.step == "eom":
+            self._fault("skip at the end", "SKIP at the end of the message")
+            kind = "continue"
+        elif kind == "skip" and not self._has(BITS["SKIP"]):
+            self._fault("skip", "SKIP, which was not negotiated")
+        elif kind == "shutdown" and not self.profile.shutdown:
+            asked = packet_name(_wire.TO_FILTER, STEPS[self.step].command)
+            self._fault("answer", f"{name} is no answer to {asked}")
+        return kind, None
 
     def _hold(self, answer: Answer) -> Answer:
         """Keeps an answer that decides for all messages of the connection."""
-        if answer.kind == "discard" and not self.profile.discard_connection:
-            return GO_ON
-        if answer.final:
+        if answer.final and not self.held:
             self.held = (self.step, answer)
         return answer
 
-    def connect(self, client: Client) -> Steps[Answer]:
-        """Tells about the client."""
-        known = session_macros(client, self.hostname, self.profile.software)
-        self._session_values = self._values = {**known, **self._given}
-        self._send_also("connect", [name for name in self._given if name not in known])
-        return self._hold((yield from self._run_step("connect", *client.fields)))
+    # -------------------------------------------------------------------- the steps of a session
+
+    def connect(self, client: Client, tls: Tls | None = None) -> Steps[Answer]:
+        """Tells about the client. tls: if it is encrypted from the start."""
+        known = self.profile.session_values(client, self.hostname, tls)
+        self._values = {}
+        self._know(known)
+        self._session_values = self._values
+        self._send_also("connect", {k: v for k, v in self._given.items() if k not in known})
+        fields = self.profile.connect_fields(client)
+        return self._hold((yield from self._run_step("connect", *fields)))
+
+    def introduce(self, client: Client, helo: str, tls: Tls | None) -> Steps[None]:
+        """Negotiation, client and HELO, as far as the filter lets them; with STARTTLS if tls."""
+        yield from self.negotiate()
+        for step in (self.connect(client), self.helo(helo)):
+            if not self.held:
+                yield from step
+        if tls and not self.held:
+            self.encrypt(client, tls)
+            yield from self.helo(helo)
+
+    def encrypt(self, client: Client, tls: Tls) -> None:
+        """What STARTTLS changes; the client says HELO again after it."""
+        self._know(self.profile.session_values(client, self.hostname, tls))
+        self._session_values = self._values
 
     def helo(self, name: str) -> Steps[Answer]:
         """HELO or EHLO with the name that the client gave."""
-        return self._hold((yield from self._run_step("helo", to_bytes(name))))
+        answer = self._hold((yield from self._run_step("helo", to_bytes(name))))
+        if self._said_helo and self.profile.aborts_at_quit(True):
+            self.abort()
+        self._said_helo = True
+        return answer
 
-    def mail(self, sender: str, *args: str) -> Steps[Answer]:
+    def mail(self, sender: str, *args: str, auth: Auth | None = None) -> Steps[Answer]:
         """MAIL FROM: begins a message. The address goes out in angle brackets."""
+        if self._abort_due:
+            self.abort()
         self.changes = []
         self._skipped = set()
         self._messages += 1
-        address = bare(sender)
-        self._values = {
-            **self._session_values,
-            "i": self._queue_id if self.profile.queue_id_at_mail else None,
-            "mail_addr": address,
-            "mail_host": address.rpartition("@")[2],
-            "mail_mailer": "smtp",
-            **self._given,
-        }
-        return (yield from self._run_step("mail", _arguments(sender, args)))
+        self._values = self._session_values
+        self._know(
+            {
+                "i": self._queue_id if self.profile.queue_id_at_mail else None,
+                **self.profile.mail_values(bare(sender), auth),
+            }
+        )
+        answer = yield from self._run_step("mail", _arguments(sender, args),
+                                           address=bracketed(sender))  # fmt: skip
+        self._mail_answered = answer.kind == "continue" and not self._has(
+            BITS["NOMAIL"] | BITS["NR_MAIL"]
+        )
+        return answer
 
     def rcpt(self, rcpt: str, *args: str) -> Steps[Answer]:
         """RCPT TO, with ESMTP arguments. The address goes out in angle brackets."""
-        address = bare(rcpt)
-        self._values.update(
-            {
-                "rcpt_addr": address,
-                "rcpt_host": address.rpartition("@")[2],
-                "rcpt_mailer": "local",
-                **self._given,
-            }
-        )
-        answer = yield from self._run_step("rcpt", _arguments(rcpt, args))
-        if not answer.refuses and "i" not in self._given:
-            self._values["i"] = self._queue_id
+        self._know(self.profile.rcpt_values(bare(rcpt)))
+        answer = yield from self._run_step("rcpt", _arguments(rcpt, args), address=bracketed(rcpt))
+        if not answer.refuses and self._values.get("i") is None:
+            self._know({"i": self._queue_id})
         return answer
 
     @property
@@ -447,109 +522,63 @@ class Conversation:
 
     def unknown(self, line: str) -> Steps[Answer]:
         """An SMTP command that the MTA does not know. Nothing is sent with a version below 3."""
-        return (yield from self._run_step("unknown", to_bytes(line)))
+        return (yield from self._run_step("unknown", to_bytes(self.profile.unknown_command(line))))
 
-    def abort(self) -> None:
-        """Takes the current message back. No answer."""
-        self.send(b"A")
-
-    def quit(self) -> None:
-        """Says good-bye, where this MTA does. No answer; the filter closes."""
-        if self.profile.quit_when_held or not self.held or self.held[0] not in ("connect", "helo"):
-            self.send(b"Q")
-        self.over = True
-        self.step = "close"
-
-    # ------------------------------------------------------------------------- a whole message
-
-    def deliver(self, message: Message) -> Steps[Result]:
-        """Sends a whole message as far as the filter lets it, and says what became of it."""
-        draft = self.profile.draft(
-            message.content, message.envelope, leading_space=self.leading_space
-        )
-        if self.held:
-            step, answer = self.held
-            return self._result(draft, step, answer, [])
-        self.check_open()
-        recipients: list[RecipientResult] = []
-        macros = bare_macros(message.macros)
+    @contextmanager
+    def more_macros(self, macros: Values) -> Iterator[None]:
+        """Gives macros values from the next MAIL on, until it is left."""
         self._send_also("mail", macros)
         given, self._given = self._given, {**self._given, **macros}
         try:
-            answer = yield from self._transaction(message, draft, recipients)
+            yield
         finally:
             self._given = given
-        step = self.step
-        if self.profile.abort_after_message:
+
+    def know_message(self, draft: Draft) -> None:
+        """What the MTA learns from a message's content."""
+        if values := self.profile.message_values(draft, self.hostname, self._queue_id):
+            self._know(values)
+
+    def end_message(self, answer: Answer) -> None:
+        """What the MTA does after a message, finished or not, that ended by this answer."""
+        if self.given_up:
+            return
+        when = self.profile.aborts_after(self.step, answer, self._mail_answered)
+        if when == "now":
             self.abort()
-        if answer.hangs_up:
-            self.held = (step, answer)
-        return self._result(draft, step, answer, recipients)
+        else:
+            self._abort_due = when
+        if answer.hangs_up and not self.held:
+            self.held = (self.step, answer)
 
-    def _transaction(
-        self, message: Message, draft: Draft, recipients: list[RecipientResult]
-    ) -> Steps[Answer]:
-        answer = yield from self.mail(*message.sender)
-        if answer.final:
-            return answer
-        answer = yield from self._recipients(message, recipients)
-        if answer.final:
-            return answer
-        answer = yield from self.data()
-        if answer.final:
-            return answer
-        for step in self._content(draft):
-            answer = yield from step
-            if answer.final:
-                return answer
-            if len(self.output) > _MUCH:
-                yield Need.ROOM
-        return answer
+    def abort(self) -> None:
+        """Takes the current message back. No answer."""
+        self._abort_due = ""
+        self._send(b"A")
 
-    def _recipients(self, message: Message, recipients: list[RecipientResult]) -> Steps[Answer]:
-        """All RCPT commands. A refusal is for that one, unless none is left; ACCEPT and DISCARD
-        are for the message."""
-        decided = GO_ON
-        for rcpt in message.rcpts:
-            answer = GO_ON
-            if not decided.final:
-                answer = yield from self.rcpt(*rcpt)
-            if answer.hangs_up or (answer.final and not answer.refuses):
-                decided = answer
-            refusal = decided if decided.hangs_up else answer
-            verdict = _VERDICTS[refusal.kind] if refusal.refuses else Verdict.ACCEPTED
-            recipients.append(RecipientResult(bare(rcpt[0]), verdict, refusal.reply))
-        if decided.final or any(each.verdict.queued for each in recipients):
-            return decided
-        last = recipients[-1]
-        temporary = [each for each in recipients if each.verdict is Verdict.TEMPFAILED]
-        if temporary:
-            return Answer("tempfail", temporary[-1].reply)
-        return Answer("reject", last.reply)
+    def quit(self) -> None:
+        """Says good-bye, where this MTA does. No answer; the filter closes."""
+        silent = self.held and self.held[0] in ("connect", "helo")
+        if self.profile.quit_when_held or not silent:
+            if self.profile.aborts_at_quit(self._said_helo):
+                self.abort()
+            self._send(b"Q")
+        self.over = True
+        self.step = "close"
 
-    def _content(self, draft: Draft) -> Iterable[Steps[Answer]]:
-        for name, value in draft.wire_headers():
-            yield self.header(name, value)
-        yield self.eoh()
-        body = draft.wire_body
-        for at in range(0, len(body), self.profile.chunk):
-            yield self.body(body[at : at + self.profile.chunk])
-        yield self.eom()
 
-    def _result(
-        self, draft: Draft, step: str, answer: Answer, recipients: Sequence[RecipientResult]
-    ) -> Result:
-        verdict = _VERDICTS[answer.kind]
-        changes = tuple(self.changes) if step == "eom" else ()
-        if verdict is Verdict.ACCEPTED and any(isinstance(each, Quarantine) for each in changes):
-            verdict = Verdict.QUARANTINED
-        # Recipients that were not refused, or not even asked about, share the message's fate.
-        refused = {each.address: each for each in recipients if not each.verdict.queued}
-        known = tuple(
-            refused.get(rcpt, RecipientResult(rcpt, verdict, answer.reply)) for rcpt in draft.rcpts
-        )
-        trace, self.trace = self.trace, Trace()
-        return Result(verdict, step, answer.reply, known, changes, draft, trace)
+def _is_unasked(error: FilterError) -> bool:
+    return isinstance(error, ProtocolError) and error.kind == "unasked"
+
+
+def _last_body(changes: list[Change]) -> bytes:
+    """Takes the latest replacement of the body out of the changes."""
+    for at in reversed(range(len(changes))):
+        change = changes[at]
+        if isinstance(change, ReplaceBody):
+            del changes[at]
+            return change.body
+    return b""
 
 
 def _arguments(address: str, args: Sequence[str]) -> list[bytes]:

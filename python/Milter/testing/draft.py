@@ -1,21 +1,23 @@
 """A message as an MTA holds it in its queue, and the changes that filters may make to it.
 
-How changes are made here is Postfix's way (protocol sheet, section 8). Another MTA's way is a
-subclass that does otherwise what is done otherwise there.
+What is the same for all MTAs. How each reads a message and makes the changes is in a subclass, in
+the file of its profile.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field
+from io import BytesIO
 
+from Milter.testing.reply import Reply
 from Milter.testing.text import bare, to_bytes, to_str
 
-__all__ = ["Draft", "Envelope", "Header", "split_message"]
+__all__ = ["Draft", "Envelope", "Header"]
 
-# A header's first line: a name, perhaps white space, a colon.
-_WHITE_COLON = re.compile(rb"\A([^\s:]+)[ \t]+:")
+_PIECE = 1 << 16  # bytes of a body that are worked on at a time
 _HEADER = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
 
 
@@ -45,192 +47,237 @@ class Envelope:
 
 @dataclass(frozen=True)
 class Header:
-    """One header, folds included: `raw` without the last line end, lines joined by LF."""
+    """One header: its name, and all after the colon, white space and folds included, with LF
+    between lines. text None: it only has a place, and is not there for anybody to see."""
 
-    raw: bytes
+    name: bytes
+    text: bytes | None
     own: bool = False
-    """Whether the MTA itself put it there: filters do not see it, and it is not shown."""
-
-    @property
-    def name(self) -> bytes:
-        """All before the colon."""
-        return self.raw.partition(b":")[0]
-
-    @property
-    def value(self) -> bytes:
-        """All after the colon, leading white space included."""
-        return self.raw.partition(b":")[2]
+    """Whether the MTA itself put it there: filters do not see it."""
 
     def is_called(self, name: bytes) -> bool:
         """Whether it has this name, in whatever case of letters."""
         return self.name.lower() == name.lower()
 
 
-def split_message(message: bytes) -> tuple[list[Header], bool, bytes]:
-    """Splits a message with LF line ends into headers, whether a blank line belongs after
-    them, and the body.
-
-    As in Postfix's cleanup: headers end at an empty line or at the first line that is none, and
-    white space before the colon goes.
-    """
-    spans: list[tuple[int, int]] = []
-    blank = False
-    at = 0
-    while at < len(message):
-        end = message.find(b"\n", at)
-        end = len(message) if end < 0 else end
-        if end == at:
-            blank = True
-            at += 1
-            break
-        if message[at : at + 1] in b" \t" and spans:
-            spans[-1] = (spans[-1][0], end)
-        elif _HEADER.match(message, at, end):
-            spans.append((at, end))
-        else:
-            break
-        at = end + 1
-    headers = [Header(_WHITE_COLON.sub(rb"\1:", message[start:end])) for start, end in spans]
-    body = message[at:]
-    return headers, blank or bool(body), body
-
-
 class Draft:
     """A queued message that takes changes.
 
-    message: bytes with any line ends; LF, CRLF, or a mixture (then the first one decides what
-    the result has). A missing line end at the end is added, as SMTP does.
+    content: bytes with any line ends; LF, CRLF, or a mixture (then the first one decides what
+    the result has). A missing line end at the end is added, as SMTP does. It is kept as it is,
+    and its body worked on in pieces, so that a message needs its own size and little more.
     leading_space: whether header values that filters send bring their own (HDR_LEADSPC).
     """
 
-    def __init__(self, message: bytes, envelope: Envelope, *, leading_space: bool = False) -> None:
-        first = message.find(b"\n")
-        self.eol = b"\r\n" if first > 0 and message[first - 1 : first] == b"\r" else b"\n"
-        message = message.replace(b"\r\n", b"\n")
-        if message and not message.endswith(b"\n"):
-            message += b"\n"
-        headers, self._blank, self.body = split_message(message)
-        # The MTA's own Received is on top. It counts where headers are inserted.
-        self.headers = [Header(b"Received: by the MTA", own=True), *headers]
+    #: The headers that the MTA has of its own when a message comes in, on top.
+    own_headers: tuple[Header, ...] = (Header(b"Received", None, own=True),)
+    #: Whether there is an empty line below the headers where there is no body.
+    always_blank = False
+
+    def __init__(self, content: bytes, envelope: Envelope, *, leading_space: bool = False) -> None:
+        first = content.find(b"\n")
+        self.eol = b"\r\n" if first > 0 and content[first - 1 : first] == b"\r" else b"\n"
+        self.content = content
+        self.headers = list(self.own_headers)
+        self._blank = False
+        self._body_at = self._read_headers()
+        self._new_body: bytes | None = None
         self.leading_space = leading_space
         self.sender = envelope.sender
         self.sender_params = envelope.sender_params
         self.rcpts = list(envelope.rcpts)
         self.rcpt_params = dict(envelope.rcpt_params)
-        self._added: set[str] = set()
         self.quarantined: str | None = None
 
     def copy(self) -> Draft:
         """Another draft with the same content."""
         twin = copy(self)
-        twin.headers = self.headers.copy()
-        twin.rcpts = self.rcpts.copy()
-        twin.rcpt_params = self.rcpt_params.copy()
-        twin._added = self._added.copy()
+        for name, value in vars(self).items():
+            if isinstance(value, list | dict | set):
+                setattr(twin, name, value.copy())
         return twin
+
+    # --------------------------------------------------------------- reading, as the MTA does it
+
+    def refusal(self) -> Reply | None:
+        """What the MTA itself says to a message that it does not take; None if it takes it."""
+        return None
+
+    def plain(self, text: bytes) -> bytes:
+        """A part of the message, which does not end in the midst of a line end, with LF line ends
+        and what else the MTA makes of odd bytes."""
+        return text.replace(b"\r\n", b"\n")
+
+    def first_line(self, line: bytes) -> Header | None:
+        """The header that a first line becomes which is no header; None if it is left out."""
+        raise NotImplementedError
+
+    def header(self, name: bytes, text: bytes) -> Header | None:
+        """A header of the message, as the MTA keeps it; None if it does not."""
+        return Header(name, text)
+
+    def header_line(self, line: bytes) -> bytes:
+        """A line of the header section, before it is looked at."""
+        return line
+
+    def _read_headers(self) -> int:
+        """Reads the headers. They end at an empty line or at the first line that is none, and
+        white space before the colon goes. Returns where the body begins."""
+        content = self.content
+        at = 0
+        lines: list[bytes] = []  # of the header that is being read
+        name = b""
+
+        def finish() -> None:
+            if lines and (header := self.header(name, b"\n".join(lines))):
+                self.headers.append(header)
+            lines.clear()
+
+        while at < len(content):
+            found = content.find(b"\n", at)
+            end = found + 1 if found >= 0 else len(content)
+            line = self.header_line(self.plain(content[at:end]).removesuffix(b"\n"))
+            if not line:
+                self._blank = True
+                at = end
+                break
+            if line[:1] in b" \t" and lines:
+                lines.append(line)
+            elif match := _HEADER.match(line):
+                finish()
+                name = match[1]
+                lines.append(line[match.end() :])
+            elif at == 0 and line.startswith((b"From ", b">From ")):
+                if header := self.first_line(line):
+                    self.headers.append(header)
+            else:
+                break
+            at = end
+        finish()
+        return at
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The body as it came in, with LF line ends, piece by piece."""
+        at, content = self._body_at, self.content
+        while at < len(content):
+            end = min(at + _PIECE, len(content))
+            while end < len(content) and content[end - 1 : end] == b"\r":
+                end += 1  # what follows decides what a CR is
+            yield self.plain(content[at:end])
+            at = end
+        if self._body_at < len(content) and not content.endswith(b"\n"):
+            yield b"\n"
+
+    # ---------------------------------------------------------------------------- what filters get
+
+    def wire_headers(self) -> Iterator[tuple[bytes, bytes]]:
+        """Names and values as filters get them: LF in folds, one leading space dropped unless
+        HDR_LEADSPC was negotiated."""
+        for header in self.headers:
+            if header.text is not None and not header.own:
+                value = header.text if self.leading_space else header.text.removeprefix(b" ")
+                yield header.name, value
+
+    def wire_body(self, size: int) -> Iterator[bytes]:
+        """The body as filters get it, with CRLF line ends, in chunks of `size` bytes and a last
+        one of what is left."""
+        held = bytearray()
+        for piece in self._pieces():
+            held += piece.replace(b"\n", b"\r\n")
+            while len(held) >= size:
+                yield bytes(held[:size])
+                del held[:size]
+        if held:
+            yield bytes(held)
+
+    # -------------------------------------------------------------------------------- as it is now
+
+    @property
+    def body(self) -> bytes:
+        """The body with LF line ends."""
+        return b"".join(self._pieces()) if self._new_body is None else self._new_body
+
+    def body_start(self, lines: int) -> bytes:
+        """The first lines of the body as it came in."""
+        start = b""
+        for piece in self._pieces():
+            start += piece
+            if start.count(b"\n") >= lines:
+                break
+        return b"".join(line + b"\n" for line in start.split(b"\n")[:-1][:lines])
+
+    @property
+    def body_replaced(self) -> bool:
+        """Whether a filter has put another body in place."""
+        return self._new_body is not None
+
+    @property
+    def head(self) -> bytes:
+        """The header section with LF line ends, with the empty line below it where there is one."""
+        lines = [b"%s:%s\n" % (each.name, each.text) for each in self.headers
+                 if each.text is not None]  # fmt: skip
+        has_body = self._new_body or (self._new_body is None and self._body_at < len(self.content))
+        return b"".join(lines) + (b"\n" if self._blank or has_body or self.always_blank else b"")
 
     @property
     def message(self) -> bytes:
         """The message as it would be delivered, without what the MTA itself adds."""
-        lines = [header.raw + b"\n" for header in self.headers if not header.own]
-        if self._blank or self.body:
-            lines.append(b"\n")
-        lines.append(self.body)
-        return self._ended(b"".join(lines))
+        whole = BytesIO()
+        whole.write(self._ended(self.head))
+        for piece in self._pieces() if self._new_body is None else (self._new_body,):
+            whole.write(self._ended(piece))
+        return whole.getvalue()
 
     @property
     def envelope(self) -> Envelope:
         """Sender and recipients as they are now."""
         return Envelope(self.sender, tuple(self.rcpts), self.sender_params, dict(self.rcpt_params))
 
-    @property
-    def wire_body(self) -> bytes:
-        """The body as filters get it: CRLF line ends."""
-        return self.body.replace(b"\n", b"\r\n")
-
-    def wire_headers(self) -> list[tuple[bytes, bytes]]:
-        """Names and values as filters get them: LF in folds, one leading space dropped unless
-        HDR_LEADSPC was negotiated, cut at a NUL because they are strings there."""
-        pairs = []
-        for header in self.headers:
-            if header.own:
-                continue
-            value = header.value.partition(b"\0")[0]
-            if not self.leading_space:
-                value = value.removeprefix(b" ")
-            pairs.append((header.name, value))
-        return pairs
+    # ------------------------------------------------------------------------------------- changes
 
     def add_header(self, name: str, value: str) -> None:
-        """Appends a header below all others."""
-        self.headers.append(self._header(name, value))
+        """addheader without an index."""
+        self.headers.append(self.made(name, value))
 
     def insert_header(self, index: int, name: str, value: str) -> None:
-        """Inserts a header: 0 is above the MTA's own Received, 1 below it, and so on; beyond
-        the last one it is appended."""
-        self.headers.insert(index, self._header(name, value))
+        """addheader with an index."""
+        raise NotImplementedError
 
     def change_header(self, index: int, name: str, value: str) -> None:
-        """Replaces the index-th header of a name (0 stands for 1), deletes it when value is
-        empty, appends one when there are not so many. A deletion shifts those that follow."""
-        wanted = to_bytes(name)
-        places = [
-            place
-            for place, header in enumerate(self.headers)
-            if not header.own and header.is_called(wanted)
-        ]
-        index = max(index, 1)
-        if index > len(places):
-            if value:
-                self.add_header(name, value)
-        elif value:
-            self.headers[places[index - 1]] = self._header(name, value)
-        else:
-            del self.headers[places[index - 1]]
+        """chgheader; an empty value deletes."""
+        raise NotImplementedError
 
     def add_recipient(self, address: str, params: str | None = None) -> None:
-        """Adds a recipient unless a filter added it before, in whatever case of letters. One that
-        the client gave already is there twice then, and gets the message twice."""
-        rcpt = bare(address)
-        if rcpt.casefold() not in self._added:
-            self._added.add(rcpt.casefold())
-            self.rcpts.append(rcpt)
-            if params:
-                self.rcpt_params[rcpt] = params
+        """addrcpt."""
+        raise NotImplementedError
 
     def delete_recipient(self, address: str) -> None:
-        """Removes a recipient, each time that it is there in just this case of letters. It may be
-        added again, in any case of letters."""
-        rcpt = bare(address)
-        self._added.discard(rcpt.casefold())
-        self.rcpts = [other for other in self.rcpts if other != rcpt]
-        self.rcpt_params.pop(rcpt, None)
+        """delrcpt; without effect if it is not there."""
+        raise NotImplementedError
 
     def change_sender(self, address: str, params: str | None = None) -> None:
-        """Puts another sender in place, "" or "<>" for the null sender. Its ESMTP parameters are
-        replaced as well.
-        """
+        """chgfrom: "" and "<>" are the null sender. Its ESMTP parameters are replaced as well."""
         self.sender = bare(address)
         self.sender_params = params or ""
 
     def replace_body(self, body: bytes) -> None:
-        """Puts another body in place, below a blank line: CRLF becomes the queue's line end, a
-        lone CR stays, a missing line end at the end is added."""
-        body = body.replace(b"\r\n", b"\n")
+        """replacebody, all chunks together: CRLF becomes the queue's line end, a lone CR stays."""
         self._blank = True
-        self.body = body + b"\n" if body and not body.endswith(b"\n") else body
+        self._new_body = body.replace(b"\r\n", b"\n")
 
     def quarantine(self, reason: str) -> None:
         """Holds the message, for the reason given last."""
         self.quarantined = reason
 
-    def _header(self, name: str, value: str) -> Header:
+    def made(self, name: str, value: str) -> Header:
+        """A header that a filter adds."""
         space = b"" if self.leading_space else b" "
-        return Header(to_bytes(name) + b":" + space + to_bytes(value))
+        return Header(to_bytes(name), space + to_bytes(value))
 
-    def _ended(self, message: bytes) -> bytes:
-        return message if self.eol == b"\n" else message.replace(b"\n", self.eol)
+    def _ended(self, text: bytes) -> bytes:
+        return text if self.eol == b"\n" else text.replace(b"\n", self.eol)
 
     def __repr__(self) -> str:
-        names = ", ".join(to_str(header.name) for header in self.headers if not header.own)
-        return f"<{type(self).__name__} from {self.sender!r}: {names}; {len(self.body)} bytes>"
+        names = ", ".join(to_str(each.name) for each in self.headers if each.text is not None)
+        size = len(self._new_body or b"") if self.body_replaced else len(self.content)
+        return f"<{type(self).__name__} from {self.sender!r}: {names}; {size} bytes>"

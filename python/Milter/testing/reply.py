@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Reply", "parse_reply"]
+__all__ = ["Reply", "read_lines"]
 
 _LINE = re.compile(r"([45]\d\d)(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
-_PERCENT = re.compile("%(.?)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,12 @@ class Reply:
         )
 
 
-def parse_reply(text: str) -> Reply:
-    """Reads the text of a REPLYCODE packet as Postfix does (sheet 8, "`y` check").
-
-    Raises ValueError that says what is wrong with it. `%%` becomes `%`, and a single `%` is
-    dropped, which is what the client of that MTA gets to see.
-    """
+def read_lines(text: str) -> tuple[Reply, list[str]]:
+    """Reads the text of a REPLYCODE packet: the reply, and what stands behind the code in each
+    line. Raises ValueError that says what is wrong with it for any MTA."""
     code = text[:3]
     enhanced = None
-    texts = []
+    texts, rests = [], []
     for line in text.split("\r\n"):
         match = _LINE.fullmatch(line)
         if not match or "\n" in line or "\r" in line:
@@ -48,11 +44,9 @@ def parse_reply(text: str) -> Reply:
         if code != match[1]:
             raise ValueError(f"code {match[1]} in a reply that began with {code}")
         rest = match[3] or ""
-        if rest[:1].isdigit() and rest[:1] != code[:1]:
-            raise ValueError(f"the enhanced code of {line!r} does not agree with {code}")
-        found = _ENHANCED.match(rest)
-        if found:
+        rests.append(rest)
+        if found := _ENHANCED.match(rest):
             enhanced = enhanced or found[1]
             rest = rest[found.end() :]
-        texts.append(_PERCENT.sub(r"\1", rest))
-    return Reply(int(code), enhanced, "\n".join(texts))
+        texts.append(rest)
+    return Reply(int(code), enhanced, "\n".join(texts)), rests

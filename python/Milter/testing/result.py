@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
+from Milter import _wire
 from Milter.testing.changes import Change
 from Milter.testing.draft import Draft, Envelope
+from Milter.testing.errors import FilterError
 from Milter.testing.reply import Reply
 from Milter.testing.text import printable
 from Milter.testing.trace import Trace
@@ -47,8 +49,10 @@ class Result:
     """The outcome of one message.
 
     verdict; step: where it fell ("connect", "helo", "mail", "rcpt", "data", "header", "eoh",
-    "body", "eom"); reply: what the client was told, None if the message was taken; recipients: in
-    the order given; changes: what the filter asked for, in order, whatever the verdict.
+    "body", "eom", or "mta": the MTA itself refused it by a rule of its own); reply: what the client
+    was told, None if the message was taken; recipients: in the order given; changes: what the
+    filter asked for, in order, whatever the verdict; errors: what the filter did wrong, where that
+    is not raised (MTA's `strict`).
     """
 
     verdict: Verdict
@@ -56,9 +60,13 @@ class Result:
     reply: Reply | None
     recipients: tuple[RecipientResult, ...]
     changes: tuple[Change, ...]
+    errors: tuple[FilterError, ...]
     original: Draft = field(repr=False)
     """The message and envelope as they came in; not to be changed."""
     packets: Trace = field(repr=False, compare=False)
+    passed: tuple[tuple[int, bytes], ...] | None = field(repr=False, compare=False, default=None)
+    """With MTA's `keep_bytes`, what passed in order: TO_FILTER or TO_MTA of Milter._wire, and
+    bytes. The first message of a session has those of negotiation, connect and HELO too."""
 
     @property
     def code(self) -> int | None:
@@ -102,16 +110,39 @@ class Result:
         return self._draft.quarantined
 
     @property
+    def sent(self) -> bytes:
+        """The bytes that the filter got. Only with MTA's `keep_bytes`, else ValueError."""
+        return self._bytes(_wire.TO_FILTER)
+
+    @property
+    def received(self) -> bytes:
+        """The bytes that the filter sent. Only with MTA's `keep_bytes`, else ValueError."""
+        return self._bytes(_wire.TO_MTA)
+
+    def _bytes(self, direction: int) -> bytes:
+        if self.passed is None:
+            raise ValueError("the bytes were not kept: MTA(..., keep_bytes=True)")
+        return b"".join(data for way, data in self.passed if way == direction)
+
+    @property
     def trace(self) -> list[str]:
         """What was sent (">") and answered ("<"), one packet a line."""
         return self.packets.lines()
+
+    def _texts(self, context: int) -> tuple[list[str], list[str]]:
+        """Lines of the message before and after; of a body that stayed only the first ones."""
+        before, after = self.original, self._draft
+        if after.body_replaced:
+            return _lines(before.head + before.body), _lines(after.head + after.body)
+        start = before.body_start(context)
+        return _lines(before.head + start), _lines(after.head + start)
 
     def diff(self, context: int = 3) -> str:
         """What changed in envelope and message, as unified text without a line end at the end;
         "" if nothing did. Control characters are escaped."""
         parts = (
             ("envelope", self.original.envelope.lines(), self.envelope.lines()),
-            ("message", _lines(self.original.message), _lines(self.message)),
+            ("message", *self._texts(context)),
         )
         return "\n".join(
             printable(line)
@@ -124,7 +155,4 @@ class Result:
 
 
 def _lines(message: bytes) -> list[str]:
-    lines = [
-        line.removesuffix(b"\r").decode("utf-8", "surrogateescape") for line in message.split(b"\n")
-    ]
-    return lines[:-1]
+    return [line.decode("utf-8", "surrogateescape") for line in message.split(b"\n")][:-1]
