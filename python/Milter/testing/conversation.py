@@ -26,7 +26,18 @@ from Milter.testing.errors import (
     SessionOver,
 )
 from Milter.testing.profile import Profile, Values
-from Milter.testing.steps import ANSWERS, BITS, GO_ON, STAGES, STEPS, Answer, Need, Offer, Steps
+from Milter.testing.steps import (
+    ANSWERS,
+    BITS,
+    CONTENT,
+    GO_ON,
+    STAGES,
+    STEPS,
+    Answer,
+    Need,
+    Offer,
+    Steps,
+)
 from Milter.testing.text import bare, bracketed, printable, to_bytes, to_str
 from Milter.testing.trace import Packet, Trace, packet_name
 
@@ -99,6 +110,7 @@ class Conversation:
         self._said_helo = False
         self._mail_answered = False
         self._abort_due = ""  # "later": before the next message
+        self._refused = False  # by the MTA itself, for something that the filter did
         self._messages = 0
 
     # --------------------------------------------------------------------------- bytes in, out
@@ -132,7 +144,9 @@ class Conversation:
             self._fail(problem)
         self.errors.append(problem)
         effect = self.profile.faults.get(kind, "given up")
-        if effect != "ignored":
+        if effect == "tempfail":
+            self._refused = True
+        elif effect != "ignored":
             raise _GaveUp(effect == "misconfigured")
 
     def _fail(self, problem: ProtocolError) -> NoReturn:
@@ -148,9 +162,8 @@ class Conversation:
         usual = self._told(self.profile.failures[self.default_action])
         answer = self._told(self.profile.misconfigured(self.default_action))
         answer = answer if misconfigured else usual
-        # The daemon that has the content tells the other one nothing about why.
-        in_content = self.step in ("header", "eoh", "body", "eom")
-        self.held = (self.step, usual if in_content else answer)
+        forgets = self.profile.content_apart and self.step in CONTENT
+        self.held = (self.step, usual if forgets else answer)
         return answer
 
     def check_open(self) -> None:
@@ -242,13 +255,10 @@ class Conversation:
                 return None
             self._check_options(Offer(*fields[:3]))
             for stage, names in zip(fields[3::2], fields[4::2], strict=True):
-                if stage >= len(STAGES):
-                    what = f"a macro list for stage {stage}, which does not exist"
-                    self._fault("macro list", what)
-                else:
-                    words = to_str(names).replace(",", " ").split()
-                    self.symlists[STAGES[stage]] = tuple(words)
+                self._take_list(stage, to_str(names).replace(",", " ").split())
             self.negotiated = Offer(*fields[:3])
+            if self.negotiated.version < _wire.VERSION_MIN:  # it did not mind
+                self.negotiated = replace(self.negotiated, version=self.offer.version)
         except _GaveUp as gone:
             self._after_failure(gone.misconfigured)
         return self.negotiated
@@ -256,13 +266,24 @@ class Conversation:
     def _check_options(self, answer: Offer) -> None:
         if not _wire.VERSION_MIN <= answer.version <= self.offer.version:
             what = f"version {answer.version} where {self.offer.version} was offered"
-            self._fault("version", what)
+            self._fault("version" if answer.version > self.offer.version else "old version", what)
         for what, asked, offered in (
             ("actions", answer.actions, self.offer.actions),
             ("protocol options", answer.protocol, self.offer.protocol),
         ):
             if asked & ~offered:
                 self._fault(what, f"{what} {asked & ~offered:#x} were not offered")
+
+    def _take_list(self, stage: int, names: list[str]) -> None:
+        """A list of macros that the filter wants at a stage."""
+        most = self.profile.most_macros
+        if stage >= len(STAGES):
+            self._fault("macro list", f"a macro list for stage {stage}, which does not exist")
+        elif most is not None and len(names) > most:
+            what = f"{len(names)} macros for {STAGES[stage]}, where {most} are the most"
+            self._fault("long macro list", what)
+        else:
+            self.symlists[STAGES[stage]] = tuple(names)
 
     def _has(self, bit: int) -> bool:
         return self.negotiated is not None and bool(self.negotiated.protocol & bit)
@@ -338,6 +359,8 @@ class Conversation:
     def _meaning(self, kind: str, given: Answer | None, address: str) -> Answer:
         """What an answer at the current step is to this MTA."""
         kind = self.profile.meanings.get((self.step, kind), kind)
+        if self._refused and self.step == "eom":
+            return self._told(Answer("tempfail"))
         if kind == "skip":
             self._skipped.add(self.profile.skips[self.step])
         if kind == "leave out":
@@ -397,7 +420,8 @@ class Conversation:
         if self.step != "eom":
             self._fault("change", f"{name} is allowed at the end of the message only")
         if self.negotiated and not self.negotiated.actions & _wire.ACTIONS[action]:
-            self._fault("action", f"{name} needs the action {action}, which was not negotiated")
+            kind = "body action" if action == "CHGBODY" else "action"
+            self._fault(kind, f"{name} needs the action {action}, which was not negotiated")
 
     def _change(self, name: str, change: Change) -> None:
         if getattr(change, "name", None) == "":
@@ -472,6 +496,7 @@ class Conversation:
         if self._abort_due:
             self.abort()
         self.changes = []
+        self._refused = False
         self._skipped = set()
         self._messages += 1
         self._values = self._session_values
@@ -543,6 +568,8 @@ class Conversation:
         """What the MTA does after a message, finished or not, that ended by this answer."""
         if self.given_up:
             return
+        if self.profile.content_apart and not self.strict and self.step in CONTENT:
+            self._decoder = _wire.Decoder(_wire.TO_MTA)  # what came with the last answer is lost
         when = self.profile.aborts_after(self.step, answer, self._mail_answered)
         if when == "now":
             self.abort()

@@ -92,14 +92,13 @@ def _recipients(
     are for the message, and so is what the MTA does once it gave up on the filter."""
     decided = GO_ON
     for rcpt in message.rcpts:
-        answer = GO_ON
+        answer = decided
         if not decided.final:
             answer = yield from conversation.rcpt(*rcpt)
-        if answer.hangs_up or conversation.held or (answer.final and not answer.refuses):
-            decided = answer
-        refusal = decided if decided.refuses else answer
-        verdict = _VERDICTS[refusal.kind] if refusal.refuses else Verdict.ACCEPTED
-        recipients.append(RecipientResult(bare(rcpt[0]), verdict, refusal.reply))
+            if conversation.held or answer.hangs_up or (answer.final and not answer.refuses):
+                decided = answer
+        verdict = _VERDICTS[answer.kind] if answer.refuses else Verdict.ACCEPTED
+        recipients.append(RecipientResult(bare(rcpt[0]), verdict, answer.reply))
     if decided.final or any(each.verdict.queued for each in recipients):
         return decided
     last = recipients[-1]

@@ -166,10 +166,12 @@ POSTFIX: Final = Postfix(
             "action": "ignored",
             "protocol options": "ignored",
             "macro list": "ignored",
+            "old version": "ignored",
+            "body action": "ignored",
             "skip": "ignored",
             "skip at the end": "ignored",
             "reply": "misconfigured",
-            "header name": "misconfigured",
+            "header name": "ignored",
             "split body": "misconfigured",
         }
     ),
@@ -183,5 +185,7 @@ POSTFIX: Final = Postfix(
     ),
     shutdown=Reply(421, "4.7.0", "Server closing connection"),
     progress_anywhere=True,
+    most_macros=None,
+    content_apart=True,
     quit_when_held=False,
 )

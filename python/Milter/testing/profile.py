@@ -37,11 +37,15 @@ class Profile:
         the filter is not asked any more on this connection.
     skips: step -> the step that is not sent any more for this message after SKIP there.
     faults: kind of ProtocolError -> what this MTA does: "ignored", it notices nothing;
-        "misconfigured", it gives up on the filter with a word to its owner; else it gives up on
-        it, see `failures`. Only where errors are not raised.
+        "tempfail", it refuses the message for now; "misconfigured", it gives up on the filter
+        with a word to its owner; else it gives up on it, see `failures`. Only where errors are
+        not raised.
     failures: what it does with mail when it gave up on the filter, by the name of the setting.
     shutdown: what the client is told after SHUTDOWN; None: this MTA does not know that answer.
     progress_anywhere: whether PROGRESS is known before the end of the message.
+    most_macros: in one list of a filter's; None: any number.
+    content_apart: whether the steps from HEADER on are another daemon's, which tells the first one
+        nothing of what came of them.
     quit_when_held: whether QUIT is sent after an answer that decided for the whole connection,
         or it is just closed.
     """
@@ -61,6 +65,8 @@ class Profile:
     failures: Mapping[str, Answer]
     shutdown: Reply | None
     progress_anywhere: bool
+    most_macros: int | None
+    content_apart: bool
     quit_when_held: bool
 
     # ----------------------------------------------------------------------------------- replies

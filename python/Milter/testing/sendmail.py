@@ -20,7 +20,6 @@ __all__ = ["SENDMAIL", "SendmailDraft"]
 
 _PERCENT = re.compile("%+")
 _MOST_HEADERS = 32768  # bytes of them in one message
-_MOST_MACROS = 50  # in one list
 _REJECTED = "Command rejected"
 _OWN = ("Return-Path", "Received", "Resent-Date", "Date", "Resent-From", "From", "Full-Name",
         "Resent-Message-Id", "Message-Id")  # fmt: skip
@@ -183,12 +182,12 @@ class Sendmail(Profile):
         self, stage: str, lists: Mapping[str, tuple[str, ...]]
     ) -> tuple[str, ...] | None:
         """For the end of the message a filter's list counts only if it has one for the end of
-        the headers. Of an empty list, and of one that is too long, nothing is sent."""
+        the headers. Of an empty list nothing is sent."""
         own = stage in lists
         if stage == "eom":
             own = "eoh" in lists
         names = lists.get(stage, ()) if own else self.macros.get(stage, ())
-        return names if 0 < len(names) <= _MOST_MACROS else None
+        return names or None
 
     def connect_fields(self, client: Client) -> tuple[bytes | int, ...]:
         """IPv6 addresses have their tag."""
@@ -230,6 +229,8 @@ SENDMAIL: Final = Sendmail(
     faults=MappingProxyType(
         {
             "action": "ignored",
+            "body action": "tempfail",
+            "macro list": "ignored",
             "data left over": "ignored",
             "header name": "ignored",
             "reply": "ignored",
@@ -248,5 +249,7 @@ SENDMAIL: Final = Sendmail(
     ),
     shutdown=None,
     progress_anywhere=False,
+    most_macros=50,
+    content_apart=False,
     quit_when_held=True,
 )

@@ -15,8 +15,20 @@ from Milter.testing.draft import Envelope
 from Milter.testing.reply import Reply
 from Milter.testing.text import bare
 
-__all__ = ["ANSWERS", "BITS", "GO_ON", "STAGES", "STEPS", "Answer", "Message", "Need", "Offer",
-           "Step", "Steps"]  # fmt: skip
+__all__ = [
+    "ANSWERS",
+    "BITS",
+    "CONTENT",
+    "GO_ON",
+    "STAGES",
+    "STEPS",
+    "Answer",
+    "Message",
+    "Need",
+    "Offer",
+    "Step",
+    "Steps",
+]
 
 T = TypeVar("T")
 
@@ -56,6 +68,8 @@ STEPS: Final = MappingProxyType(
         "unknown": Step(b"U", BITS["NOUNKNOWN"], BITS["NR_UNKN"], 3),
     }
 )
+CONTENT: Final = ("header", "eoh", "body", "eom")
+"""The steps in which the message itself passes."""
 STAGES: Final = ("connect", "helo", "mail", "rcpt", "data", "eom", "eoh")
 """The stages that have macro lists, by their number (protocol sheet 2.6)."""
 ANSWERS: Final = MappingProxyType(
