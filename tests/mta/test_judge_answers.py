@@ -70,6 +70,26 @@ MORE: dict[str, dict[bytes, bytes | None]] = {
     "header with data behind it": {b"E": packets(b"hX-A\0v\0w\0", b"c")},
 }  # fmt: skip
 MESSAGE = b"Subject: test\r\nX-Two: a\r\n\r\nThe body.\r\n"
+# Messages that are hardly mail: what filters get to see of them.
+ODD = {
+    "no line": b"\r\n",
+    "CR alone": b"Subject: a\rb\r\n\r\nbo\rdy\r\r\nx\r\n",
+    "CR at the end": b"Subject: a\r\n\r\nx\r",
+    "NUL": b"Subject: a\0b\r\nX\0Y: 1\r\n\r\nbo\0dy\r\n",
+    "8 bits": b"Subject: caf\xe9\r\nX-\xe9: 1\r\n\r\n\xff\r\n",
+    "every byte": bytes(set(range(256)) - {10, 13}) + b"\r\n",
+    "a mailbox's": b"From someone Thu Jan 1 00:00:00 1970\r\nSubject: x\r\n\r\nb\r\n",
+    "quoted in a mailbox": b">From someone Thu Jan 1 00:00:00 1970\r\nSubject: x\r\n\r\nb\r\n",
+    "From later": b"Subject: x\r\nFrom someone Thu Jan 1 00:00:00 1970\r\nX: 1\r\n\r\nb\r\n",
+    "a header of 40 kB": b"X: " + b"h" * 40000 + b"\r\nY: 1\r\n\r\nb\r\n",
+    "a header of 200 kB": b"X: " + b"h" * 200000 + b"\r\nY: 1\r\n\r\nb\r\n",
+    "200 kB in folds": b"X: a\r\n" + b" %s\r\n" % (b"h" * 97) * 2000 + b"Y: 1\r\n\r\nb\r\n",
+    "headers of 32 kB": b"".join(b"X-%03d: %s\r\n" % (n, b"v" * 93) for n in range(327)) + b"\r\n",
+    "headers of 33 kB": b"".join(b"X-%03d: %s\r\n" % (n, b"v" * 93) for n in range(330)) + b"\r\n",
+    "1000 headers": b"".join(b"X-%d: y\r\n" % n for n in range(1000)) + b"\r\nb\r\n",
+    "two chunks and a CR": b"X: 1\r\n\r\n" + b"b" * 65534 + b"\r\n" + b"c" * 65533 + b"\r\nd\r\n",
+    "long lines": b"X: 1\r\n\r\n" + b"b" * 5000 + b"\r\n" * 3,
+}
 SENDER, RCPTS = "sender@example.test", ("one@local.test", "two@local.test")
 
 
@@ -97,7 +117,7 @@ def refusal(replies: dict[str, Reply]) -> Reply | None:
     return next((reply for reply in replies.values() if reply.code >= 400), None)
 
 
-def by_the_mta(mta: Mta) -> list[Reply | None]:
+def by_the_mta(mta: Mta, message: bytes) -> list[Reply | None]:
     """Two messages in one SMTP session, if it lasts so long; what is refused."""
     with closing(mta.client("unix")) as client:
         replies = {"greeting": client.greeting}
@@ -106,7 +126,7 @@ def by_the_mta(mta: Mta) -> list[Reply | None]:
         said = [refusal(replies)] * 2
         if not said[0]:
             for number in range(2):
-                replies = client.run(MESSAGE, f"<{SENDER}>", [f"<{rcpt}>" for rcpt in RCPTS])
+                replies = client.run(message, f"<{SENDER}>", [f"<{rcpt}>" for rcpt in RCPTS])
                 said[number] = refusal(replies)
                 if (no := said[number]) and no.code == 421:
                     return said
@@ -116,12 +136,12 @@ def by_the_mta(mta: Mta) -> list[Reply | None]:
     return said
 
 
-def by_ours(mta: Mta) -> list[Reply | None]:
+def by_ours(mta: Mta, message: bytes) -> list[Reply | None]:
     """The same by Milter.testing."""
     client = "localhost[127.0.0.1]" if mta.name == "sendmail" else "unknown[127.0.0.1]"
     ours = MTA(mta.one, profile=profile_of(mta), hostname=HOSTNAME, strict=False)
     with ours.session(client, "client.test") as session:
-        return [told(session.send(MESSAGE, SENDER, RCPTS)) for _ in range(2)]
+        return [told(session.send(message, SENDER, RCPTS)) for _ in range(2)]
 
 
 def told(result: Result) -> Reply | None:
@@ -143,13 +163,18 @@ def test_more(mta: Mta, case: str) -> None:
     judge(mta, MORE[case])
 
 
-def judge(mta: Mta, answers: dict[bytes, bytes | None]) -> None:
-    """Compares what both make of answers."""
+@pytest.mark.parametrize("case", ODD)
+def test_message(mta: Mta, case: str) -> None:
+    judge(mta, {}, ODD[case])
+
+
+def judge(mta: Mta, answers: dict[bytes, bytes | None], message: bytes = MESSAGE) -> None:
+    """Compares what both make of a message and answers."""
     with RawFilter(mta.one, answers) as theirs:
-        expected = by_the_mta(mta)
+        expected = by_the_mta(mta, message)
         theirs.wait()
     with RawFilter(mta.one, answers) as ours:
-        actual = by_ours(mta)
+        actual = by_ours(mta, message)
         ours.wait()
     assert [*map(seen, ours.seen)] == [*map(seen, theirs.seen)]
     if expected[0] and expected[0].code == 421:  # it has hung up

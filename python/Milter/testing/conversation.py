@@ -564,8 +564,14 @@ class Conversation:
         if values := self.profile.message_values(draft, self.hostname, self._queue_id):
             self._know(values)
 
+    def drop(self) -> None:
+        """Breaks off as the MTA does when it hangs up on the client by itself: without a word."""
+        self.given_up = True
+
     def end_message(self, answer: Answer) -> None:
         """What the MTA does after a message, finished or not, that ended by this answer."""
+        if answer.hangs_up and not self.held:
+            self.held = (self.step, answer)
         if self.given_up:
             return
         if self.profile.content_apart and not self.strict and self.step in CONTENT:
@@ -575,8 +581,6 @@ class Conversation:
             self.abort()
         else:
             self._abort_due = when
-        if answer.hangs_up and not self.held:
-            self.held = (self.step, answer)
 
     def abort(self) -> None:
         """Takes the current message back. No answer."""

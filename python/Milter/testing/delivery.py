@@ -74,6 +74,8 @@ def _transaction(
         return answer
     if refusal := draft.refusal():
         conversation.step = "mta"
+        if refusal.code == 421:
+            conversation.drop()
         return Answer("reject" if refusal.code >= 500 else "tempfail", refusal)
     conversation.know_message(draft)
     for step in _content(conversation, draft):

@@ -18,6 +18,7 @@ from Milter.testing.text import bare, to_bytes, to_str
 __all__ = ["Draft", "Envelope", "Header"]
 
 _PIECE = 1 << 16  # bytes of a body that are worked on at a time
+_LONG = 1000  # bytes in which the colon of a header must be
 _HEADER = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
 
 
@@ -63,6 +64,9 @@ class Header:
 class Draft:
     """A queued message that takes changes.
 
+    head_size: bytes of the header section as it came in, with LF line ends and with the line that
+    ends it.
+
     content: bytes with any line ends; LF, CRLF, or a mixture (then the first one decides what
     the result has). A missing line end at the end is added, as SMTP does. It is kept as it is,
     and its body worked on in pieces, so that a message needs its own size and little more.
@@ -73,13 +77,17 @@ class Draft:
     own_headers: tuple[Header, ...] = (Header(b"Received", None, own=True),)
     #: Whether there is an empty line below the headers where there is no body.
     always_blank = False
+    #: What a mailbox's separator begins with, which may stand above the headers.
+    separators: tuple[bytes, ...] = (b"From ",)
 
     def __init__(self, content: bytes, envelope: Envelope, *, leading_space: bool = False) -> None:
         first = content.find(b"\n")
         self.eol = b"\r\n" if first > 0 and content[first - 1 : first] == b"\r" else b"\n"
         self.content = content
         self.headers = list(self.own_headers)
+        self.head_size = 0
         self._blank = False
+        self._first_line = b""  # of the body, if it is not below an empty line
         self._body_at = self._read_headers()
         self._new_body: bytes | None = None
         self.leading_space = leading_space
@@ -109,7 +117,7 @@ class Draft:
         return text.replace(b"\r\n", b"\n")
 
     def first_line(self, line: bytes) -> Header | None:
-        """The header that a first line becomes which is no header; None if it is left out."""
+        """The header that a mailbox's separator becomes; None if it is left out."""
         raise NotImplementedError
 
     def header(self, name: bytes, text: bytes) -> Header | None:
@@ -122,7 +130,7 @@ class Draft:
 
     def _read_headers(self) -> int:
         """Reads the headers. They end at an empty line or at the first line that is none, and
-        white space before the colon goes. Returns where the body begins."""
+        white space before the colon goes. Returns where the rest of the body begins."""
         content = self.content
         at = 0
         lines: list[bytes] = []  # of the header that is being read
@@ -136,7 +144,11 @@ class Draft:
         while at < len(content):
             found = content.find(b"\n", at)
             end = found + 1 if found >= 0 else len(content)
+            goes_on = lines and content[at : at + 1] in b" \t"
+            if end - at > _LONG and not goes_on and not _HEADER.match(content, at, at + _LONG):
+                break  # nothing to copy of what may be the whole message
             line = self.header_line(self.plain(content[at:end]).removesuffix(b"\n"))
+            self.head_size += len(line) + 1
             if not line:
                 self._blank = True
                 at = end
@@ -147,17 +159,20 @@ class Draft:
                 finish()
                 name = match[1]
                 lines.append(line[match.end() :])
-            elif at == 0 and line.startswith((b"From ", b">From ")):
-                if header := self.first_line(line):
-                    self.headers.append(header)
-            else:
+            elif at > 0 or not line.startswith(self.separators):
+                self._first_line = line + b"\n"
+                at = end
                 break
+            elif header := self.first_line(line):
+                self.headers.append(header)
             at = end
         finish()
         return at
 
     def _pieces(self) -> Iterator[bytes]:
         """The body as it came in, with LF line ends, piece by piece."""
+        if self._first_line:
+            yield self._first_line
         at, content = self._body_at, self.content
         while at < len(content):
             end = min(at + _PIECE, len(content))
@@ -216,8 +231,12 @@ class Draft:
         """The header section with LF line ends, with the empty line below it where there is one."""
         lines = [b"%s:%s\n" % (each.name, each.text) for each in self.headers
                  if each.text is not None]  # fmt: skip
-        has_body = self._new_body or (self._new_body is None and self._body_at < len(self.content))
-        return b"".join(lines) + (b"\n" if self._blank or has_body or self.always_blank else b"")
+        body = (
+            self._new_body
+            if self.body_replaced
+            else self._first_line or self._body_at < len(self.content)
+        )
+        return b"".join(lines) + (b"\n" if self._blank or body or self.always_blank else b"")
 
     @property
     def message(self) -> bytes:

@@ -26,9 +26,11 @@ _UNAVAILABLE = "Service unavailable - try again later"
 class PostfixDraft(Draft):
     """A message in Postfix's queue."""
 
+    separators = (b"From ", b">From ")
+
     def __init__(self, content: bytes, envelope: Envelope, *, leading_space: bool = False) -> None:
         super().__init__(content, envelope, leading_space=leading_space)
-        self._added: set[str] = set()
+        self._added: set[tuple[str, str]] = set()
 
     def plain(self, text: bytes) -> bytes:
         """CR before a line end go, others become spaces."""
@@ -71,11 +73,13 @@ class PostfixDraft(Draft):
             del self.headers[places[index - 1]]
 
     def add_recipient(self, address: str, params: str | None = None) -> None:
-        """Adds a recipient unless a filter added it before, in whatever case of letters. One that
-        the client gave already is there twice then, and gets the message twice."""
+        """Adds a recipient unless a filter added it before with the same parameters, in whatever
+        case of letters. One that the client gave already is there twice then, and gets the
+        message twice."""
         rcpt = bare(address)
-        if rcpt.casefold() not in self._added:
-            self._added.add(rcpt.casefold())
+        key = (rcpt.casefold(), params or "")
+        if key not in self._added:
+            self._added.add(key)
             self.rcpts.append(rcpt)
             if params:
                 self.rcpt_params[rcpt] = params
@@ -84,7 +88,7 @@ class PostfixDraft(Draft):
         """Removes a recipient, each time that it is there in just this case of letters. It may be
         added again, in any case of letters."""
         rcpt = bare(address)
-        self._added.discard(rcpt.casefold())
+        self._added = {key for key in self._added if key[0] != rcpt.casefold()}
         self.rcpts = [other for other in self.rcpts if other != rcpt]
         self.rcpt_params.pop(rcpt, None)
 

@@ -40,12 +40,12 @@ class SendmailDraft(Draft):
         content = self.content
         if content.count(b"\r") != content.count(b"\r\n"):
             return Reply(421, "4.5.0", "Bare carriage return (CR) not allowed")
-        if self._read_bytes > _MOST_HEADERS:
+        if self.head_size > _MOST_HEADERS:
             return Reply(552, "5.6.0", f"Headers too large ({_MOST_HEADERS} max)")
         return None
 
     def __init__(self, content: bytes, envelope: Envelope, *, leading_space: bool = False) -> None:
-        self._read_bytes = 0
+        self._came_with: set[bytes] = set()
         super().__init__(content, envelope, leading_space=leading_space)
 
     def header_line(self, line: bytes) -> bytes:
@@ -58,57 +58,56 @@ class SendmailDraft(Draft):
 
     def header(self, name: bytes, text: bytes) -> Header | None:
         """All are kept."""
-        self._read_bytes += len(name) + len(text)
+        self._came_with.add(name.lower())
         return Header(name, text)
 
     def add_header(self, name: str, value: str) -> None:
-        """Takes the place of Sendmail's own header of that name; else goes before the first
-        header of that name, or to the end."""
+        """Takes the place of the header of that name that Sendmail would add itself, unless it is
+        empty and the message has one; else goes before the first one of that name, or to the
+        end."""
         wanted = to_bytes(name)
         made = self.made(name, value)
-        for place, each in enumerate(self.headers):
-            if each.is_called(wanted) and each.name != b"Received":
-                if each.own:
-                    self.headers[place] = replace(made, own=True)
-                else:
-                    self.headers.insert(place, made)
-                return
-        self.headers.append(made)
+        places = [place for place, each in enumerate(self.headers) if each.is_called(wanted)]
+        own = [place for place in places
+               if self.headers[place].own and wanted.lower() != b"received"]  # fmt: skip
+        if own and (value or wanted.lower() not in self._came_with):
+            self.headers[own[0]] = made
+        elif not own:
+            self.headers.insert(places[0] if places else len(self.headers), made)
 
     def insert_header(self, index: int, name: str, value: str) -> None:
         """0 is above Sendmail's own Received; every header counts, shown or not."""
         self.headers.insert(index + 1, self.made(name, value))
 
     def change_header(self, index: int, name: str, value: str) -> None:
-        """Replaces the index-th header of a name (0 stands for 1), deletes it when value is
-        empty; one that was deleted keeps its number. Where there are not so many, Sendmail's own
-        is changed, or one is added."""
+        """Gives the index-th header of a name (0 stands for 1) another value, deletes it when that
+        is empty; one that was deleted keeps its number. Where there are not so many, it is the
+        same as add_header."""
         wanted = to_bytes(name)
-        places = [place for place, each in enumerate(self.headers) if each.is_called(wanted)]
-        users = [place for place in places if not self.headers[place].own]
+        places = [place for place, each in enumerate(self.headers)
+                  if not each.own and each.is_called(wanted)]  # fmt: skip
         index = max(index, 1)
-        made = self.made(name, value)
-        if index <= len(users):
-            place = users[index - 1]
-            old = self.headers[place]
-            self.headers[place] = made if value else replace(old, text=None)
+        if index <= len(places):
+            place = places[index - 1]
+            text = self.made(name, value).text if value else None
+            self.headers[place] = replace(self.headers[place], text=text)
         elif value:
             self.add_header(name, value)
 
     def add_recipient(self, address: str, params: str | None = None) -> None:
-        """Adds a recipient unless it is there, in whatever case of letters."""
+        """Adds a recipient unless it is there in just this case of letters."""
         rcpt = bare(address)
-        if rcpt.casefold() not in map(str.casefold, self.rcpts):
+        if rcpt not in self.rcpts:
             self.rcpts.append(rcpt)
             if params:
                 self.rcpt_params[rcpt] = params
 
     def delete_recipient(self, address: str) -> None:
-        """Removes a recipient, in whatever case of letters."""
-        gone = bare(address).casefold()
-        self.rcpts = [rcpt for rcpt in self.rcpts if rcpt.casefold() != gone]
-        self.rcpt_params = {rcpt: params for rcpt, params in self.rcpt_params.items()
-                            if rcpt.casefold() != gone}  # fmt: skip
+        """Removes a recipient that is there in just this case of letters."""
+        rcpt = bare(address)
+        if rcpt in self.rcpts:
+            self.rcpts.remove(rcpt)
+        self.rcpt_params.pop(rcpt, None)
 
 
 class Sendmail(Profile):
@@ -197,9 +196,10 @@ class Sendmail(Profile):
 
     def aborts_after(self, step: str, answer: Answer, answered: bool) -> str:
         """Only where MAIL was answered and no verdict has ended the message for the filter."""
-        if not answered or step not in ("rcpt", "data") or answer.hangs_up:
+        if not answered or step not in ("rcpt", "data", "mta") or answer.hangs_up:
             return ""
-        return "later" if answer.refuses else "now" if answer.kind == "discard" else ""
+        now = step == "mta" or answer.kind == "discard"
+        return "now" if now else "later" if answer.refuses else ""
 
 
 def _tagged(address: str) -> str:
