@@ -400,9 +400,9 @@ struct mkit_server_options {
     unsigned max_connections; /* past it: accepted and closed at once; default no limit */
     unsigned runners;         /* threads that may compute at once; default 1 with enter_batch,
                                  else the number of processors */
-    int linger; /* seconds that a worker thread without work stays; default 10, -1 none */
-    int progress;             /* milliseconds; an end of message callback that wrote nothing for so
-                                 long gets progress sent for it; default 30000, -1 none */
+    int linger;   /* seconds that a worker thread without work stays; default 10, -1 none */
+    int progress; /* milliseconds; an end of message callback that wrote nothing for so
+                     long gets progress sent for it; default 30000, -1 none */
     enum mkit_poller poller;
 };
 

@@ -378,12 +378,13 @@ static PyObject *replacebody(struct context_object *self, PyObject *body)
     return result;
 }
 
-PyDoc_STRVAR(progress_doc,
-             "progress($self, /)\n--\n\n"
-             "Tell the MTA that the filter is still at work, so that it waits on. Sent at once.\n\n"
-             "The server does this by itself while a callback runs long. After a part of a new body\n"
-             "it is that body which is sent, as far as it waits. End of message only. Raises\n"
-             "milter.error. Protocol sheet 5.4.");
+PyDoc_STRVAR(
+    progress_doc,
+    "progress($self, /)\n--\n\n"
+    "Tell the MTA that the filter is still at work, so that it waits on. Sent at once.\n\n"
+    "The server does this by itself while a callback runs long. After a part of a new body\n"
+    "it is that body which is sent, as far as it waits. End of message only. Raises\n"
+    "milter.error. Protocol sheet 5.4.");
 
 static PyObject *progress(struct context_object *self, PyObject *Py_UNUSED(ignored))
 {
