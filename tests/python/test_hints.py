@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import Milter
 import pytest
-from Milter import macros
-from Milter.testing import MTA, POSTFIX
+from Milter.testing import MTA, POSTFIX, SENDMAIL
 
-SENDMAIL = replace(POSTFIX, software="", macros=macros.SENDMAIL.sent, queue_id_at_mail=True)
 NOBODY = replace(POSTFIX, software="", macros={})
+MACROS = {"sendmail": {"if_name": "x"}}
 SEND = (b"Subject: x\n\ny\n", "a@b", ["c@d"])
 
 
@@ -39,7 +38,7 @@ def hints(tmp_path, caplog):
             Milter.Server(klass, f"unix:{tmp_path}/socket") as server,
         ):
             for _ in range(2):
-                with MTA(server.address, profile=profile, macros={"if_name": "x"}) as mta:
+                with MTA(server.address, profile=profile, macros=MACROS.get(profile.name, {})) as mta:
                     mta.send(*SEND)
                     mta.send(*SEND)
         return [record.getMessage() for record in caplog.records]
