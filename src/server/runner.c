@@ -99,6 +99,7 @@ static void unload_done(struct runner *runner)
     }
     runner->count -= done;
     runner->next_item -= done;
+    runner->unread -= runner->unread < done ? runner->unread : done;
     memmove(runner->batch, runner->batch + done, runner->count * sizeof *runner->batch);
 }
 

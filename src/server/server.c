@@ -402,7 +402,7 @@ static void sleep_watcher(struct mkit_server *server, int timeout, int (*poke)(v
 }
 
 /* Looks after the runners at each tick. Returns whether to go on ticking: not after some without
- * work, when one runner is enough again. */
+ * work, when one runner is enough beside those that block. */
 static bool tick(struct mkit_server *server, unsigned *quiet, unsigned *turns)
 {
     if (!atomic_load(&server->watching))
@@ -416,7 +416,7 @@ static bool tick(struct mkit_server *server, unsigned *quiet, unsigned *turns)
     if (*quiet <= QUIET_TICKS)
         return true;
     *quiet = 0;
-    server->target = 1;
+    server->target = blocked + 1;
     atomic_store(&server->watching, false);
     return false;
 }
