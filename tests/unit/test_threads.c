@@ -120,6 +120,15 @@ static void await_ticks(const struct bench *bench, unsigned ticks)
     assert_in_range(sleeps_of(bench->watcher) - from, ticks, UINT_MAX);
 }
 
+/* The thread that served the last HELO. */
+static pid_t last_server(void)
+{
+    lock();
+    const pid_t tid = world.helo_by;
+    unlock();
+    return tid;
+}
+
 static void let_pass(unsigned count)
 {
     lock();
@@ -410,12 +419,24 @@ static void threads_become_few(void **state)
 
 /* ------------------------------------------------------------------------------------ wake-ups */
 
+/* The worker threads that there are. Returns how many. */
+static unsigned workers(pid_t tids[THREADS_MAX])
+{
+    lock();
+    const unsigned count = world.tids_count;
+    memcpy(tids, world.tids, sizeof world.tids);
+    unlock();
+    return count;
+}
+
 /* How often all of the server's threads have gone to sleep. */
 static unsigned sleeps_of_all(const struct bench *bench)
 {
+    pid_t tids[THREADS_MAX];
+    const unsigned count = workers(tids);
     unsigned sleeps = sleeps_of(bench->watcher);
-    for (unsigned i = 0; i < world.tids_count; i++)
-        sleeps += sleeps_of(world.tids[i]);
+    for (unsigned i = 0; i < count; i++)
+        sleeps += sleeps_of(tids[i]);
     return sleeps;
 }
 
@@ -452,13 +473,14 @@ static struct wakes count_wakes(int fd, unsigned events)
 {
     struct wakes wakes = {0};
     unsigned woke[THREADS_MAX];
-    const unsigned count = world.tids_count;
+    pid_t tids[THREADS_MAX];
+    const unsigned count = workers(tids);
     for (unsigned i = 0; i < count; i++)
-        woke[i] = sleeps_of(world.tids[i]);
+        woke[i] = sleeps_of(tids[i]);
     for (unsigned i = 0; i < events; i++)
         assert_true(say(fd, "H") && hears(fd, "c"));
     for (unsigned i = 0; i < count; i++)
-        woke[i] = sleeps_of(world.tids[i]) - woke[i];
+        woke[i] = sleeps_of(tids[i]) - woke[i];
     qsort(woke, count, sizeof *woke, more_first);
     for (unsigned i = 0; i < count; i++) {
         wakes.all += woke[i];
@@ -479,7 +501,7 @@ static void threads_sleep(void **state)
     for (unsigned i = 0; i < MANY; i++)
         assert_true(hears(bench->clients[i], "Occc"));
     await_stillness(bench);
-    assert_in_range(world.threads, MANY, MANY * 2);
+    assert_in_range(threads_of(bench), MANY, MANY * 2);
     const int other = client(bench);
     assert_true(say(other, "G") && hears(other, "Occ"));
     await_stillness(bench);
@@ -735,14 +757,14 @@ static void a_session_changes_threads(void **state)
     pid_t served_by[TURNS];
     for (unsigned turn = 0; turn < TURNS; turn++) {
         assert_true(say(wanderer, "H") && hears(wanderer, "c"));
-        served_by[turn] = world.helo_by;
+        served_by[turn] = last_server();
         for (unsigned i = 0; i < turn; i++)
             assert_int_not_equal(served_by[turn], served_by[i]);
         /* Until the thread that has just served it waits in another one's callback. */
         for (pid_t taken = 0; taken != served_by[turn];) {
             assert_true(say(client(bench), "G " WAITING));
             await(&world.inside, bench->clients_count - 1);
-            taken = world.helo_by;
+            taken = last_server();
         }
     }
     let_pass(bench->clients_count);
@@ -760,7 +782,10 @@ static void a_session_has_one_thread(void **state)
     const int other = client(bench);
     for (int i = 0; i < 10; i++)
         assert_true(say(other, i ? "H" : "G") && hears(other, i ? "c" : "Occ"));
-    assert_int_equal(world.seen[MKIT_RCPT], 0);
+    lock();
+    const unsigned seen = world.seen[MKIT_RCPT];
+    unlock();
+    assert_int_equal(seen, 0);
     let_pass(1);
     assert_true(hears(bench->clients[0], "Occcc"));
     finish(bench);
