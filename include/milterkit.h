@@ -397,7 +397,8 @@ struct mkit_server_options {
     unsigned timeout;         /* seconds an MTA may be silent or refuse to read; default 7210 */
     int drain;                /* seconds that stop waits for open messages; default 30, -1 none */
     unsigned max_threads;     /* default 512 */
-    unsigned max_connections; /* past it: accepted and closed at once; default no limit */
+    unsigned max_connections; /* past it: accepted and closed at once, and said so in the log once a
+                                 second; default no limit */
     unsigned runners;         /* threads that may compute at once; default 1 with enter_batch,
                                  else the number of processors */
     int linger;   /* seconds that a worker thread without work stays; default 10, -1 none */
@@ -426,7 +427,8 @@ struct mkit_server_stats {
     unsigned threads;  /* worker threads now */
 };
 
-/* Makes a server that runs `filter` (borrowed). `options` may be NULL. NULL without memory. */
+/* Makes a server that runs `filter` (borrowed). `options` may be NULL. NULL without memory or
+ * descriptors; errno says which. */
 MKIT_API struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
                                              const struct mkit_server_options *options);
 
@@ -452,8 +454,8 @@ MKIT_API int mkit_server_listen(struct mkit_server *server, const char *spec,
 MKIT_API int mkit_server_adopt(struct mkit_server *server, int fd);
 
 /* Serves until mkit_server_stop or mkit_server_abort, in this thread and workers. Returns 0 after
- * it, MKIT_EBUSY if it runs already, MKIT_ETHREAD, MKIT_ENOMEM. Sockets stay open for a new run
- * unless the stop closed them. `poke`, if not NULL, is called in this thread whenever
+ * it, MKIT_EBUSY if it runs already, MKIT_ETHREAD, MKIT_ESOCKET, MKIT_ENOMEM. Sockets stay open for
+ * a new run unless the stop closed them. `poke`, if not NULL, is called in this thread whenever
  * mkit_server_poke_fd was written to; a nonzero return aborts the server. */
 MKIT_API int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg), void *arg);
 
@@ -477,7 +479,8 @@ MKIT_API int mkit_server_poke_fd(const struct mkit_server *server);
  * if the system chose it. Returns 0, or MKIT_EINVAL if there is none. */
 MKIT_API int mkit_server_address(struct mkit_server *server, size_t index, char *text, size_t size);
 
-/* Why the last call failed: one line. Never NULL. */
+/* Why the last call of this thread failed on this server: one line. "" if none did; valid until the
+ * thread's next call that fails. */
 MKIT_API const char *mkit_server_why(const struct mkit_server *server);
 
 MKIT_API void mkit_server_get_stats(struct mkit_server *server, struct mkit_server_stats *stats);

@@ -14,7 +14,7 @@
 #include "server/server.h"
 #include "server/spec.h"
 
-enum { ACCEPT_BATCH = 64, PAUSE_MS = 200, LOG_EVERY_MS = 1000 };
+enum { ACCEPT_BATCH = 64 };
 
 static int os_error(struct mkit_server *server, const char *spec, const char *doing)
 {
@@ -217,7 +217,7 @@ void listeners_pause(struct mkit_server *server)
             poller_remove(server->poller, listener->fd);
         listener->watched = false;
     }
-    server->accept_after = server_now() + PAUSE_MS;
+    server->accept_after = limits_retry_at();
 }
 
 void listeners_close(struct mkit_server *server, bool served)
@@ -239,18 +239,6 @@ void listeners_close(struct mkit_server *server, bool served)
     }
 }
 
-/* At most one line a second says that connections are turned away, and how many. */
-static void log_refusal(struct mkit_server *server, const char *reason)
-{
-    const int64_t now = server_now();
-    server->refusals++;
-    if (server->refusal_logged && now - server->refusal_logged < LOG_EVERY_MS)
-        return;
-    server_notice(server, "%s (%u times since the last such line)", reason, server->refusals);
-    server->refusal_logged = now;
-    server->refusals = 0;
-}
-
 static void set_options(int fd)
 {
     const int on = 1;
@@ -267,26 +255,27 @@ void listener_accept(struct mkit_server *server, struct listener *listener)
                 continue;
             if (errno == EAGAIN || errno == EWOULDBLOCK)
                 return;
-            char reason[128];
-            (void)snprintf(reason, sizeof reason, "cannot accept connections, trying again: %s",
-                           strerror(errno));
-            log_refusal(server, reason);
+            limits_tell(server, NOTICE_ACCEPT, "cannot accept connections, trying again: %s",
+                        strerror(errno));
             listeners_pause(server);
             server_wake_watcher(server);
             return;
         }
         server->stats.accepted++;
-        if (server->options.max_connections &&
-            server->stats.open >= server->options.max_connections) {
+        if (limits_full(server)) {
             close(fd);
             server->stats.refused++;
-            log_refusal(server, "the limit of connections is reached: closed a new one");
+            limits_tell(server, NOTICE_FULL,
+                        "the limit of %u connections is reached: closed a new one",
+                        server->options.max_connections);
             continue;
         }
         set_options(fd);
-        if (server_add_conn(server, fd) < 0) {
+        int error = server_add_conn(server, fd);
+        if (error) {
+            limits_tell(server, NOTICE_MEMORY, "cannot serve a connection: closed it: %s",
+                        error == MKIT_ENOMEM ? "no memory" : strerror(errno));
             close(fd);
-            log_refusal(server, "no memory for a connection: closed a new one");
         }
     }
 }

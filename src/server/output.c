@@ -66,7 +66,9 @@ void output_write(struct conn *conn, int64_t now)
         conn->blocked = !conn->over; /* at its end nobody waits for the last bytes */
         return;
     }
-    const uint8_t *data; /* nobody reads it: the end will be read soon */
+    if (errno != EPIPE && errno != ECONNRESET)
+        conn->ending = END_BROKEN; /* the MTA is there, and would wait for the reply */
+    const uint8_t *data;           /* nobody reads it: the end will be read soon */
     mkit_session_sent(conn->session, mkit_session_output(conn->session, &data));
     conn->owed = 0;
     conn->more = conn->drain = true;

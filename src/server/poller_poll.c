@@ -9,6 +9,8 @@
 
 #include "server/poller.h"
 
+enum { RETRY_MS = 200 }; /* what there was no memory to wait for is tried again */
+
 /* What is known of the descriptor that is the entry's index. */
 struct entry {
     uint64_t id;
@@ -45,7 +47,10 @@ static struct poller *open_poll(void)
     struct poll_poller *self = calloc(1, sizeof *self);
     if (!self)
         return NULL;
-    if (pipe2(self->wake, O_CLOEXEC | O_NONBLOCK) < 0) {
+    self->fds = calloc(1, sizeof *self->fds); /* at the least for the pipe */
+    self->fds_size = 1;
+    if (!self->fds || pipe2(self->wake, O_CLOEXEC | O_NONBLOCK) < 0) {
+        free(self->fds);
         free(self);
         return NULL;
     }
@@ -123,19 +128,20 @@ static void remove_poll(struct poller *poller, int fd)
     pthread_mutex_unlock(&self->lock);
 }
 
-/* Puts all armed entries into `fds`. Returns how many, or -1 without memory. */
+/* Puts the armed entries into `fds`: all of them, or without memory as many as there is room for.
+ * Returns how many. */
 static int collect(struct poll_poller *self)
 {
     if (self->fds_size < self->size + 1) {
         struct pollfd *fds = realloc(self->fds, (size_t)(self->size + 1) * sizeof *fds);
-        if (!fds)
-            return -1;
-        self->fds = fds;
-        self->fds_size = self->size + 1;
+        if (fds) {
+            self->fds = fds;
+            self->fds_size = self->size + 1;
+        }
     }
     int count = 0;
     self->fds[count++] = (struct pollfd){.fd = self->wake[0], .events = POLLIN};
-    for (int fd = 0; fd < self->size; fd++)
+    for (int fd = 0; fd < self->size && count < self->fds_size; fd++)
         if (self->entries[fd].armed)
             self->fds[count++] = (struct pollfd){.fd = fd, .events = self->entries[fd].events};
     return count;
@@ -146,10 +152,11 @@ static int wait_poll(struct poller *poller, struct poll_event *events, int size,
     struct poll_poller *self = (struct poll_poller *)poller;
     pthread_mutex_lock(&self->lock);
     int watched = collect(self);
+    const bool all = self->fds_size > self->size;
     self->waiting = true;
     pthread_mutex_unlock(&self->lock);
 
-    int found = watched < 0 ? -1 : poll(self->fds, (nfds_t)watched, look ? 0 : -1);
+    int found = poll(self->fds, (nfds_t)watched, look ? 0 : all ? -1 : RETRY_MS);
 
     pthread_mutex_lock(&self->lock);
     self->waiting = false;

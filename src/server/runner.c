@@ -9,6 +9,19 @@
 
 #include "server/server.h"
 
+/* Brackets what may block without end, the program's own functions for example: the watcher then
+ * sees to it that others are served meanwhile. */
+static void begin_call(struct runner *runner)
+{
+    const unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
+    atomic_store_explicit(&runner->call, call + 1, memory_order_relaxed);
+}
+
+static void end_call(struct runner *runner)
+{
+    begin_call(runner); /* it counts at both ends */
+}
+
 /* -------------------------------------------------------------------------------- one session */
 
 /* Reads what has arrived into the arena. Returns how many bytes, 0 if there is nothing. */
@@ -37,19 +50,20 @@ static void run_session(struct runner *runner, struct conn *conn)
     const struct mkit_filter *filter = runner->server->filter;
     struct mkit_event event;
     int result;
+    begin_call(runner);
     while ((result = mkit_session_next(conn->session, &event)) == MKIT_EVENT) {
-        unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
-        atomic_store_explicit(&runner->call, call + 1, memory_order_relaxed);
         if (event.step == MKIT_EOM)
             output_begin_call(runner, conn);
         int verdict = filter->on[event.step](conn->session, &event);
         if (event.step == MKIT_EOM)
             output_end_call(runner);
-        atomic_store_explicit(&runner->call, call + 2, memory_order_relaxed);
         (void)mkit_session_answer(conn->session, verdict);
         if (event.step == MKIT_EOM)
             runner->messages++;
+        end_call(runner);
+        begin_call(runner);
     }
+    end_call(runner); /* after the session, which may have a line for the log */
     conn->over = result != MKIT_NEED_INPUT;
     runner->failures += result < 0;
 }
@@ -128,6 +142,28 @@ static struct conn *next_item(struct runner *runner)
     return conn;
 }
 
+/* Whether bytes have arrived that were not read yet. */
+static bool has_input(const struct conn *conn)
+{
+    char byte;
+    return recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* Ends a connection for its silence, unless it spoke after all: where the process or the machine
+ * stood still, the time passed before anybody could look. */
+static void end_silent(struct runner *runner, struct conn *conn, bool spoke)
+{
+    const struct mkit_server *server = runner->server;
+    if (spoke) {
+        conn->ending = END_NOT;
+        return;
+    }
+    begin_call(runner);
+    server_log(server, conn->session, MKIT_LOG_WARNING, "the MTA was silent for %u s: closed",
+               server->options.timeout);
+    end_call(runner);
+}
+
 /* Reads for the whole batch, an equal share of the arena for each. What it has no room for is read
  * at the next turn. Returns whether there is anything to call. */
 static bool read_batch(struct runner *runner, int64_t now)
@@ -140,11 +176,11 @@ static bool read_batch(struct runner *runner, int64_t now)
     bool any = false;
     for (unsigned i = 0; i < runner->count; i++) {
         struct conn *conn = runner->batch[i];
-        if (conn->blocked)
+        const bool was_blocked = conn->blocked;
+        if (was_blocked)
             output_write(conn, now);
         if (conn->ending == END_SILENT)
-            server_log(server, conn->session, MKIT_LOG_WARNING,
-                       "the MTA was silent for %u s: closed", server->options.timeout);
+            end_silent(runner, conn, was_blocked ? conn->last_active == now : has_input(conn));
         if (conn->ending || aborting) {
             conn->blocked = false;
             mkit_session_end(conn->session);
@@ -335,15 +371,20 @@ static bool wait_for_work(struct runner *runner)
     return work;
 }
 
-/* Logs what was left for it. With the lock held, and without it meanwhile. */
-static void log_notice(struct mkit_server *server)
+/* Logs what was left for it. With the lock held, and without it meanwhile. Returns whether there
+ * was anything. */
+static bool log_notice(struct runner *runner)
 {
-    char notice[sizeof server->notice];
-    memcpy(notice, server->notice, sizeof notice);
-    server->notice[0] = '\0';
+    struct mkit_server *server = runner->server;
+    char line[sizeof server->notices->text + sizeof " (4294967295 times since the last such line)"];
+    if (!limits_take_line(server, line, sizeof line))
+        return false;
     pthread_mutex_unlock(&server->lock);
-    server_log(server, NULL, MKIT_LOG_WARNING, "%s", notice);
+    begin_call(runner);
+    server_log(server, NULL, MKIT_LOG_WARNING, "%s", line);
+    end_call(runner);
     pthread_mutex_lock(&server->lock);
+    return true;
 }
 
 /* The loop of a runner. With the lock held, and without it while it serves, waits or sleeps.
@@ -353,11 +394,13 @@ static void run(struct runner *runner)
 {
     struct mkit_server *server = runner->server;
     server->rising--;
-    while (!server->finishing) {
+    for (;;) {
         const bool surplus = server->active > server->target;
         const bool ready = server->ready_first;
-        if (server->notice[0]) {
-            log_notice(server);
+        if (log_notice(runner)) {
+            continue;
+        } else if (server->finishing) {
+            return;
         } else if (ready && !surplus && (server->round || server->polling)) {
             take_batch(runner);
             runners_for_work(server);
@@ -446,20 +489,34 @@ int runner_start(struct mkit_server *server)
     return 0;
 }
 
+/* Starts a runner. Returns whether it could; where not, it is tried again after a moment. */
+static bool start_another(struct mkit_server *server)
+{
+    if (server->thread_after > server_now())
+        return false;
+    if (runner_start(server) == 0)
+        return true;
+    limits_tell(server, NOTICE_THREAD, "%s", mkit_server_why(server));
+    server->thread_after = limits_retry_at();
+    return false;
+}
+
 void runners_for_work(struct mkit_server *server)
 {
-    /* Where no further one may be active, the one that waits for events has to see to it. */
-    if (server->ready_count && server->polling && server->active >= server->target)
-        poller_wake(server->poller);
+    const bool full = server->active >= server->target;
     const unsigned wanted = server->ready_count + !server->polling;
-    while (server->active < server->target && server->rising < wanted && !server->finishing) {
-        if (server->asleep) {
+    bool refused = false;
+    while (server->active < server->target && server->rising < wanted && !server->finishing &&
+           !refused) {
+        if (server->asleep)
             wake(server, server->asleep);
-        } else if (runner_start(server) < 0) {
-            server_notice(server, "%s", server->why);
-            return;
-        }
+        else
+            refused = !start_another(server);
     }
+    /* Where no further one may be active, or none can be had, the one that waits for events has to
+     * see to it. */
+    if (server->ready_count && server->polling && (full || refused))
+        poller_wake(server->poller);
 }
 
 void runners_wake(struct mkit_server *server)

@@ -28,12 +28,20 @@ int64_t server_now(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-int server_fail(struct mkit_server *server, int error, const char *format, ...)
+/* Why the last call of this thread failed, and on which server: several threads may fail at once.
+ */
+static _Thread_local struct {
+    const struct mkit_server *server;
+    char text[256];
+} failure;
+
+int server_fail(const struct mkit_server *server, int error, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(server->why, sizeof server->why, format, args);
+    (void)vsnprintf(failure.text, sizeof failure.text, format, args);
     va_end(args);
+    failure.server = server;
     return error;
 }
 
@@ -49,16 +57,6 @@ void server_log(const struct mkit_server *server, const struct mkit_session *ses
     (void)vsnprintf(line, sizeof line, format, args);
     va_end(args);
     filter->log(filter->data, level, session, line);
-}
-
-void server_notice(struct mkit_server *server, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(server->notice, sizeof server->notice, format, args);
-    va_end(args);
-    if (server->polling) /* else a runner is at work, and comes by */
-        poller_wake(server->poller);
 }
 
 /* --------------------------------------------------------------------------------------- life */
@@ -88,6 +86,8 @@ struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
     struct mkit_server *server = calloc(1, sizeof *server);
     if (!server)
         return NULL;
+    if (failure.server == server) /* an earlier one, in the same place */
+        failure.server = NULL;
     if (!options)
         options = &defaults;
     server->filter = filter;
@@ -346,6 +346,8 @@ static int nap(const struct mkit_server *server, int64_t next_check)
         until = server->accept_after;
     if (server->look_at < until)
         until = server->look_at;
+    if (limits_next(server) < until)
+        until = limits_next(server);
     if (until == INT64_MAX)
         return -1;
     int64_t left = until - server_now();
@@ -364,17 +366,20 @@ static int check_interval(const struct mkit_server *server)
 static void check_clock(struct mkit_server *server, int64_t *next_check)
 {
     const int64_t now = server_now();
+    limits_check(server, now, false);
     if (now >= *next_check) {
         end_idle(server, END_SILENT, is_silent, now - (int64_t)server->options.timeout * 1000);
         *next_check = now + check_interval(server);
     }
     server->look_at = output_look(server, now);
     if (server->state == SERVER_RUNNING && server->accept_after && now >= server->accept_after &&
-        listeners_watch(server) < 0)
+        listeners_watch(server) < 0) {
+        limits_tell(server, NOTICE_ACCEPT, "%s", failure.text);
         listeners_pause(server);
+    }
     if (server->state == SERVER_DRAINING && now >= server->deadline) {
-        server_notice(server, "%u connections were still inside a message: ended",
-                      server->stats.open);
+        limits_tell(server, NOTICE_DRAIN, "%u connections were still inside a message: ended",
+                    server->stats.open);
         atomic_store(&server->asked, SERVER_ABORTING);
         change_state(server);
     }
@@ -487,6 +492,7 @@ int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg), void *ar
 
     pthread_mutex_lock(&server->lock);
     server->finishing = true;
+    limits_check(server, server_now(), true);
     if (server->poller)
         poller_wake(server->poller);
     runners_wake(server);
@@ -536,7 +542,7 @@ int mkit_server_poke_fd(const struct mkit_server *server)
 
 const char *mkit_server_why(const struct mkit_server *server)
 {
-    return server->why;
+    return failure.server == server ? failure.text : "";
 }
 
 void mkit_server_get_stats(struct mkit_server *server, struct mkit_server_stats *stats)

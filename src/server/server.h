@@ -22,7 +22,7 @@ enum {
 };
 
 enum conn_status { CONN_IDLE, CONN_READY, CONN_RUNNING };
-enum conn_ending { END_NOT, END_SILENT, END_STOP };
+enum conn_ending { END_NOT, END_SILENT, END_STOP, END_BROKEN };
 
 /* One connection. */
 struct conn {
@@ -66,6 +66,23 @@ struct long_call {
     int64_t at;    /* its MTA was last looked at */
 };
 
+/* What happens at a limit, or because one is reached; each is told at most once a second. */
+enum notice_kind {
+    NOTICE_FULL,
+    NOTICE_ACCEPT,
+    NOTICE_MEMORY,
+    NOTICE_THREAD,
+    NOTICE_DRAIN,
+    NOTICES
+};
+
+struct notice {
+    char text[128];
+    unsigned times; /* since the last line */
+    bool due;       /* a runner is to log it */
+    int64_t after;  /* milliseconds; no further line before; 0: there was none */
+};
+
 /* A worker thread. */
 struct runner {
     struct mkit_server *server;
@@ -78,7 +95,7 @@ struct runner {
     unsigned batches;      /* that it has taken */
     unsigned seen_batches; /* `batches` at the last tick */
     unsigned seen_call;    /* `call` at the last tick */
-    atomic_uint call;      /* odd inside a callback, counts up at both its ends */
+    atomic_uint call;      /* odd inside what may block, counts up with each callback */
     struct long_call look; /* the watcher's */
     pthread_mutex_t lock;  /* guards the batch: the watcher may take from a runner that blocks */
     struct conn *batch[MAX_BATCH];
@@ -123,8 +140,9 @@ struct mkit_server {
     int64_t deadline;     /* of the drain */
     int64_t accept_after; /* accepting pauses until then; 0: it does not */
     int64_t look_at;      /* the watcher looks after calls that run long */
-    int64_t refusal_logged;
-    unsigned refusals; /* since then */
+    int64_t thread_after; /* no thread is started before */
+    struct notice notices[NOTICES];
+    unsigned notices_due;
 
     atomic_bool watching; /* the watcher ticks */
     atomic_uint turns;    /* counts work, so that the watcher sees whether there is any */
@@ -133,8 +151,6 @@ struct mkit_server {
     int poke[2];          /* the same, for signal handlers */
 
     struct mkit_server_stats stats;
-    char notice[160]; /* for the log, which nobody calls with the lock held */
-    char why[256];
 };
 
 /* What the poller knows a connection by. */
@@ -145,14 +161,11 @@ static inline uint64_t conn_id(const struct conn *conn)
 
 /* server.c */
 int64_t server_now(void);
-int server_fail(struct mkit_server *server, int error, const char *format, ...)
+/* Sets what mkit_server_why tells this thread; returns `error`. */
+int server_fail(const struct mkit_server *server, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void server_log(const struct mkit_server *server, const struct mkit_session *session, int level,
                 const char *format, ...) __attribute__((format(printf, 4, 5)));
-/* Leaves a line for a runner to log: the watcher never does, the program's signal handlers may run
- * in its thread, and what they raise would be lost in the log's functions. With the lock held. */
-void server_notice(struct mkit_server *server, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
 void server_wake_watcher(struct mkit_server *server);
 /* With the lock held. */
 void server_make_ready(struct mkit_server *server, struct conn *conn);
@@ -175,6 +188,23 @@ bool output_gone(const struct mkit_session *session, void *arg);
 /* Looks after the calls that run long: whether their MTAs are there still, and need a sign of life.
  * Returns when to look again. With the server's lock held. */
 int64_t output_look(struct mkit_server *server, int64_t now);
+
+/* limits.c: with the lock held */
+/* Leaves a line for a runner to log, now or with others of its kind when a second has passed. The
+ * watcher never logs: the program's signal handlers may run in its thread, and what they raise
+ * would be lost in the log's functions. */
+void limits_tell(struct mkit_server *server, enum notice_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Makes the lines due whose second has passed, or all. */
+void limits_check(struct mkit_server *server, int64_t now, bool all);
+/* When limits_check has something to do next; INT64_MAX: nothing is left. */
+int64_t limits_next(const struct mkit_server *server);
+/* Takes a line that is due. Returns whether there was one. */
+bool limits_take_line(struct mkit_server *server, char *line, size_t size);
+/* Whether one more connection would be too many. */
+bool limits_full(const struct mkit_server *server);
+/* When to try again what the system has refused. */
+int64_t limits_retry_at(void);
 
 /* listener.c */
 void listener_accept(struct mkit_server *server, struct listener *listener);

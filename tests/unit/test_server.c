@@ -4,7 +4,6 @@
  * until other connections have been served. */
 #include <errno.h>
 #include <limits.h>
-#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -240,8 +239,6 @@ static int tear_down(void **state)
 }
 
 /* ------------------------------------------------------------------------------------ clients */
-
-/* Clients run in threads of their own too: they return an error instead of asserting. */
 
 static int connect_client(const struct bench *bench)
 {
