@@ -70,13 +70,17 @@ void stage_await_told(const char *text, unsigned times);
 /* Waits until the server's watcher has looked at everything since the call. */
 void stage_await_watcher(struct stage *stage);
 
+/* Reads a number of the account, while the server runs. */
+unsigned stage_count(const unsigned *what);
+
 void stage_open_gate(void);
 
 /* How often a text was logged: by lines, and with the "(N times)" at their ends. */
 unsigned stage_lines(const char *text);
 unsigned stage_told(const char *text);
 
-/* Adds a part of a message to its digest; both sides do it alike. */
+/* Adds a part of a message to its digest, which begins with the number; both sides do it alike. */
+#define STAGE_NO_DIGEST UINT64_C(0xcbf29ce484222325)
 uint64_t stage_digest(uint64_t digest, char command, const void *data, size_t len);
 
 #endif

@@ -193,6 +193,7 @@ static unsigned rush(struct stage *stage)
         assert_true(say(clients[i], "G 10:M<wait>\\0x\\0"));
     }
     stage_await(has_tried_threads, 1);
+    stage_await_watcher(stage); /* the pause has begun */
     faults_move_clock(200);
     stage_await_gate(CLIENTS);
     stage_open_gate();
