@@ -67,7 +67,8 @@ class Server:
     may be silent (0: 7210). backlog, connections that may wait to be accepted (0: the system's
     most). actions, flags asked for by objects without a negotiate method. exception_policy,
     what a step is answered whose callback raised: TEMPFAIL, REJECT, CONTINUE or ACCEPT.
-    max_connections (0: no limit); past it a new one is closed at once. max_threads (0: 512).
+    max_connections (0: no limit); past it a new one is closed at once, and the log says so once a
+    second. max_threads (0: 512); callbacks past it wait. docs/limits.md tells more of both.
     drain, in seconds, that open messages may take to finish after a stop. progress: after so many
     seconds in which an eom callback has sent nothing, progress is sent for it, again and again, so
     that its MTA waits on (0: never). mode, owner, group of

@@ -3,6 +3,7 @@
 #include "extension.h"
 
 #include <stdbool.h>
+#include <time.h>
 
 /* Of this thread alone. */
 static _Thread_local struct {
@@ -12,7 +13,12 @@ static _Thread_local struct {
 
 void attach_thread_start(void *data)
 {
-    here.state = PyThreadState_New(((struct server_object *)data)->interpreter);
+    PyInterpreterState *interpreter = ((struct server_object *)data)->interpreter;
+    /* Without memory the thread waits for some: it can do nothing else. */
+    while (!(here.state = PyThreadState_New(interpreter))) {
+        static const struct timespec moment = {.tv_nsec = 200000000};
+        (void)nanosleep(&moment, NULL);
+    }
 }
 
 void attach_thread_end(void *data)

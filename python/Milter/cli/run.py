@@ -43,7 +43,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--mode", type=octal, metavar="OCTAL", help="mode of the unix socket")
     parser.add_argument("--owner", metavar="USER", help="owner of the unix socket")
     parser.add_argument("--group", help="group of the unix socket")
-    parser.add_argument("--max-connections", type=int, metavar="N")
+    parser.add_argument("--max-connections", type=int, metavar="N",
+                        help="how many may be open; past it new ones are closed at once"
+                        )  # fmt: skip
     parser.add_argument("--max-threads", type=int, metavar="N",
                         help="how many callbacks may run at once")  # fmt: skip
     parser.add_argument("--drain", type=int, metavar="SECONDS",
