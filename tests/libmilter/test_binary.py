@@ -50,7 +50,9 @@ def test_every_function_is_there(theirs: Path) -> None:
 
 def test_programs_find_it_under_the_same_name(theirs: Path, tmp_path: Path) -> None:
     assert dynamic(OURS / SONAME, "SONAME") == dynamic(theirs, "SONAME") == [SONAME]
-    assert dynamic(OURS / SONAME, "NEEDED") == ["libc.so.6"]
+    # The linker itself is named where a library has data of each thread.
+    needed = [name for name in dynamic(OURS / SONAME, "NEEDED") if not name.startswith("ld-linux")]
+    assert needed == ["libc.so.6"]
     program = compile_c(tmp_path / "control", "-I", OUR_HEADERS, HERE / "control.c", OURS / SONAME)
     assert SONAME in dynamic(program, "NEEDED")
 
