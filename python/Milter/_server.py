@@ -246,6 +246,11 @@ class Server:
         """End all connections at once; each gets its abort and close callbacks. From any thread."""
         self._server.abort()
 
+    def abandon(self) -> None:
+        """End all connections at once, and do not wait for this server: nor does the program when
+        it ends. For one with a callback that does not return."""
+        self._server.abandon()
+
     def __enter__(self) -> Server:
         return self.start()
 

@@ -89,6 +89,7 @@ struct server_object {
     PyObject *callbacks[MKIT_STEPS];
     bool uses_module; /* callbacks are copied from the module at the start */
     pid_t process;    /* that runs it; 0: none does */
+    bool abandoned;   /* a callback does not return: the interpreter's end does not wait for it */
     bool forked;      /* this is a copy of it in a child of that process */
     PyObject *raised; /* by a signal's handler */
     struct server_object *next_running;

@@ -429,6 +429,15 @@ static void set_running(struct server_object *self, bool running)
     *at = self->next_running;
 }
 
+/* Whether a server of this process still runs that is worth waiting for. */
+static bool any_awaited(const struct module_state *state)
+{
+    for (const struct server_object *server = state->running; server; server = server->next_running)
+        if (server->process == getpid() && !server->abandoned)
+            return true;
+    return false;
+}
+
 void servers_end(struct module_state *state)
 {
     state->ended = true;
@@ -436,7 +445,7 @@ void servers_end(struct module_state *state)
         if (server->process == getpid())
             mkit_server_abort(server->server);
     /* Their threads need the interpreter to finish their callbacks. */
-    while (state->running && state->running->process == getpid()) {
+    while (any_awaited(state)) {
         const struct timespec while_they_end = {.tv_nsec = 1000000};
         Py_BEGIN_ALLOW_THREADS(void) nanosleep(&while_they_end, NULL);
         Py_END_ALLOW_THREADS
@@ -574,6 +583,16 @@ static PyObject *abort_method(struct server_object *self, PyObject *Py_UNUSED(ig
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(abandon_doc,
+             "abandon($self, /)\n--\n\n"
+             "End all connections now, and let the interpreter end without waiting for this.");
+
+static PyObject *abandon(struct server_object *self, PyObject *Py_UNUSED(ignored))
+{
+    self->abandoned = true;
+    return abort_method(self, NULL);
+}
+
 PyDoc_STRVAR(stats_doc, "stats($self, /)\n--\n\n"
                         "Return (accepted, refused, messages, failures, open, threads).");
 
@@ -595,6 +614,7 @@ static PyMethodDef server_methods[] = {
     {"run", (PyCFunction)run, METH_NOARGS, run_doc},
     {"stop", (PyCFunction)stop, METH_NOARGS, stop_doc},
     {"abort", (PyCFunction)abort_method, METH_NOARGS, abort_doc},
+    {"abandon", (PyCFunction)abandon, METH_NOARGS, abandon_doc},
     {"stats", (PyCFunction)stats, METH_NOARGS, stats_doc},
     {"_stop_signal", (PyCFunction)stop_signal, METH_VARARGS, stop_signal_doc},
     {"_abort_signal", (PyCFunction)abort_signal, METH_VARARGS, abort_signal_doc},

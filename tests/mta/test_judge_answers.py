@@ -117,9 +117,9 @@ def refusal(replies: dict[str, Reply]) -> Reply | None:
     return next((reply for reply in replies.values() if reply.code >= 400), None)
 
 
-def by_the_mta(mta: Mta, message: bytes) -> list[Reply | None]:
+def by_the_mta(mta: Mta, service: str, message: bytes) -> list[Reply | None]:
     """Two messages in one SMTP session, if it lasts so long; what is refused."""
-    with closing(mta.client("unix")) as client:
+    with closing(mta.client(service)) as client:
         replies = {"greeting": client.greeting}
         if client.greeting.code == 220:
             replies["helo"] = client.command("EHLO client.test")
@@ -136,10 +136,12 @@ def by_the_mta(mta: Mta, message: bytes) -> list[Reply | None]:
     return said
 
 
-def by_ours(mta: Mta, message: bytes) -> list[Reply | None]:
+def by_ours(mta: Mta, action: str, message: bytes) -> list[Reply | None]:
     """The same by Milter.testing."""
     client = "localhost[127.0.0.1]" if mta.name == "sendmail" else "unknown[127.0.0.1]"
-    ours = MTA(mta.one, profile=profile_of(mta), hostname=HOSTNAME, strict=False)
+    ours = MTA(
+        mta.one, profile=profile_of(mta), hostname=HOSTNAME, strict=False, default_action=action
+    )
     with ours.session(client, "client.test") as session:
         return [told(session.send(message, SENDER, RCPTS)) for _ in range(2)]
 
@@ -168,13 +170,26 @@ def test_message(mta: Mta, case: str) -> None:
     judge(mta, {}, ODD[case])
 
 
-def judge(mta: Mta, answers: dict[bytes, bytes | None], message: bytes = MESSAGE) -> None:
-    """Compares what both make of a message and answers."""
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("action", ["accept", "reject", "more"])
+def test_default_action(mta: Mta, action: str, step: str) -> None:
+    service = mta.without if action == "more" else action
+    judge(mta, {STEPS[step]: None}, service=service)
+
+
+def judge(
+    mta: Mta,
+    answers: dict[bytes, bytes | None],
+    message: bytes = MESSAGE,
+    service: str = "unix",
+) -> None:
+    """Compares what both make of a message and answers. The service's name is that of what is done
+    with mail where the MTA gives up on the filter."""
     with RawFilter(mta.one, answers) as theirs:
-        expected = by_the_mta(mta, message)
+        expected = by_the_mta(mta, service, message)
         theirs.wait()
     with RawFilter(mta.one, answers) as ours:
-        actual = by_ours(mta, message)
+        actual = by_ours(mta, "tempfail" if service == "unix" else service, message)
         ours.wait()
     assert [*map(seen, ours.seen)] == [*map(seen, theirs.seen)]
     if expected[0] and expected[0].code == 421:  # it has hung up

@@ -177,9 +177,7 @@ class AsyncSession(AnySession):
             pass  # it was faster
         finally:
             ended = await asyncio.to_thread(self._link.end, self._timeout)
-        self._settle()
-        if not ended:
-            raise self._over_time()
+        self._end(ended)
 
     async def vanish(self) -> None:
         """See Session.vanish."""

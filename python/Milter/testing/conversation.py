@@ -28,6 +28,7 @@ from Milter.testing.errors import (
 from Milter.testing.profile import Profile, Values
 from Milter.testing.steps import (
     ANSWERS,
+    BEFORE,
     BITS,
     CONTENT,
     GO_ON,
@@ -110,6 +111,7 @@ class Conversation:
         self._said_helo = False
         self._mail_answered = False
         self._abort_due = ""  # "later": before the next message
+        self._refuses_later: Answer | None = None  # because it gave up on the filter
         self._refused = False  # by the MTA itself, for something that the filter did
         self._messages = 0
 
@@ -155,16 +157,26 @@ class Conversation:
         self.over = True
         raise problem
 
-    def _after_failure(self, misconfigured: bool) -> Answer:
+    def _after_failure(self, misconfigured: bool, address: str = "") -> Answer:
         """What the MTA does with mail after it gave up on the filter."""
         self.given_up = True
         self.output.clear()
-        usual = self._told(self.profile.failures[self.default_action])
-        answer = self._told(self.profile.misconfigured(self.default_action))
-        answer = answer if misconfigured else usual
+        usual = self.profile.failures[self.default_action]
+        answer = self.profile.misconfigured(self.default_action) if misconfigured else usual
         forgets = self.profile.content_apart and self.step in CONTENT
-        self.held = (self.step, usual if forgets else answer)
+        self._refuses_later = usual if forgets else answer
+        answer = self._told(answer, address)
+        self.held = (self.step, answer)
         return answer
+
+    def answer_unasked(self, sender: str) -> tuple[str, Answer] | None:
+        """The step and the answer that count for a message that the filter is not asked about;
+        None if it is to be asked."""
+        if self.held and self._refuses_later and not self.held[1].hangs_up:
+            step = self.held[0]
+            if step not in ("negotiate", *BEFORE):
+                return step, self._told(self._refuses_later, bracketed(sender), "mail")
+        return self.held
 
     def check_open(self) -> None:
         """Raises what ended the conversation, if it has ended."""
@@ -352,7 +364,7 @@ class Conversation:
                 raise _GaveUp
             kind, given = yield from self._answer()
         except _GaveUp as gone:
-            return self._after_failure(gone.misconfigured)
+            return self._after_failure(gone.misconfigured, address)
         self._suspects = [*self._suspects[-1:], name]
         return self._meaning(kind, given, address)
 
@@ -373,11 +385,12 @@ class Conversation:
             return answer
         return self._told(given or Answer(kind), address)
 
-    def _told(self, answer: Answer, address: str = "") -> Answer:
-        """An answer with what the SMTP client is told."""
+    def _told(self, answer: Answer, address: str = "", step: str = "") -> Answer:
+        """An answer with what the SMTP client is told, at the current step or another one."""
         if not answer.refuses:
             return answer
-        reply = self.profile.reply(self.step, answer.kind, answer.reply, address, self.hostname)
+        step = step or self.step
+        reply = self.profile.reply(step, answer.kind, answer.reply, address, self.hostname)
         return replace(answer, reply=reply)
 
     def _answer(self) -> Steps[tuple[str, Answer | None]]:
@@ -589,7 +602,7 @@ class Conversation:
 
     def quit(self) -> None:
         """Says good-bye, where this MTA does. No answer; the filter closes."""
-        silent = self.held and self.held[0] in ("connect", "helo")
+        silent = self.held and self.held[0] in BEFORE
         if self.profile.quit_when_held or not silent:
             if self.profile.aborts_at_quit(self._said_helo):
                 self.abort()

@@ -41,8 +41,8 @@ def deliver(
     draft = conversation.profile.draft(
         message.content, message.envelope, leading_space=conversation.leading_space
     )
-    if conversation.held:
-        step, answer = conversation.held
+    if unasked := conversation.answer_unasked(message.sender[0]):
+        step, answer = unasked
         conversation.changes = []
         return _result(conversation, draft, step, answer, [])
     conversation.check_open()

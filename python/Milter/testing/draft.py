@@ -7,7 +7,7 @@ the file of its profile.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -61,6 +61,16 @@ class Header:
         return self.name.lower() == name.lower()
 
 
+def _pieces(text: bytes, at: int, plain: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    """A text from a place on, made plain piece by piece, and never cut within a line end."""
+    while at < len(text):
+        end = min(at + _PIECE, len(text))
+        while end < len(text) and text[end - 1 : end] == b"\r":
+            end += 1  # what follows decides what a CR is
+        yield plain(text[at:end])
+        at = end
+
+
 class Draft:
     """A queued message that takes changes.
 
@@ -77,6 +87,8 @@ class Draft:
     own_headers: tuple[Header, ...] = (Header(b"Received", None, own=True),)
     #: Whether there is an empty line below the headers where there is no body.
     always_blank = False
+    #: Whether a line end is added to a filter's body that has none at its end.
+    ends_new_body = False
     #: What a mailbox's separator begins with, which may stand above the headers.
     separators: tuple[bytes, ...] = (b"From ",)
 
@@ -170,17 +182,16 @@ class Draft:
         return at
 
     def _pieces(self) -> Iterator[bytes]:
-        """The body as it came in, with LF line ends, piece by piece."""
+        """The body as it is now, with LF line ends, piece by piece."""
+        if self._new_body is not None:
+            yield from _pieces(self._new_body, 0, lambda text: text.replace(b"\r\n", b"\n"))
+            if self._new_body and self.ends_new_body and not self._new_body.endswith(b"\n"):
+                yield b"\n"
+            return
         if self._first_line:
             yield self._first_line
-        at, content = self._body_at, self.content
-        while at < len(content):
-            end = min(at + _PIECE, len(content))
-            while end < len(content) and content[end - 1 : end] == b"\r":
-                end += 1  # what follows decides what a CR is
-            yield self.plain(content[at:end])
-            at = end
-        if self._body_at < len(content) and not content.endswith(b"\n"):
+        yield from _pieces(self.content, self._body_at, self.plain)
+        if self._body_at < len(self.content) and not self.content.endswith(b"\n"):
             yield b"\n"
 
     # ---------------------------------------------------------------------------- what filters get
@@ -210,14 +221,14 @@ class Draft:
     @property
     def body(self) -> bytes:
         """The body with LF line ends."""
-        return b"".join(self._pieces()) if self._new_body is None else self._new_body
+        return b"".join(self._pieces())
 
     def body_start(self, lines: int) -> bytes:
-        """The first lines of the body as it came in."""
+        """The first lines of the body, if they are not too long."""
         start = b""
         for piece in self._pieces():
             start += piece
-            if start.count(b"\n") >= lines:
+            if len(start) >= _PIECE or start.count(b"\n") >= lines:
                 break
         return b"".join(line + b"\n" for line in start.split(b"\n")[:-1][:lines])
 
@@ -243,7 +254,7 @@ class Draft:
         """The message as it would be delivered, without what the MTA itself adds."""
         whole = BytesIO()
         whole.write(self._ended(self.head))
-        for piece in self._pieces() if self._new_body is None else (self._new_body,):
+        for piece in self._pieces():
             whole.write(self._ended(piece))
         return whole.getvalue()
 
@@ -282,7 +293,7 @@ class Draft:
     def replace_body(self, body: bytes) -> None:
         """replacebody, all chunks together: CRLF becomes the queue's line end, a lone CR stays."""
         self._blank = True
-        self._new_body = body.replace(b"\r\n", b"\n")
+        self._new_body = body
 
     def quarantine(self, reason: str) -> None:
         """Holds the message, for the reason given last."""

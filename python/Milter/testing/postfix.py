@@ -26,6 +26,7 @@ _UNAVAILABLE = "Service unavailable - try again later"
 class PostfixDraft(Draft):
     """A message in Postfix's queue."""
 
+    ends_new_body = True
     separators = (b"From ", b">From ")
 
     def __init__(self, content: bytes, envelope: Envelope, *, leading_space: bool = False) -> None:
@@ -91,10 +92,6 @@ class PostfixDraft(Draft):
         self._added = {key for key in self._added if key[0] != rcpt.casefold()}
         self.rcpts = [other for other in self.rcpts if other != rcpt]
         self.rcpt_params.pop(rcpt, None)
-
-    def replace_body(self, body: bytes) -> None:
-        """A missing line end at the end is added."""
-        super().replace_body(body + b"\n" if body and not body.endswith(b"\n") else body)
 
 
 class Postfix(Profile):

@@ -21,6 +21,7 @@ __all__ = ["SENDMAIL", "SendmailDraft"]
 _PERCENT = re.compile("%+")
 _MOST_HEADERS = 32768  # bytes of them in one message
 _REJECTED = "Command rejected"
+_HANGS_UP = Reply(421, None, "")  # by itself, not because of a filter's answer
 _OWN = ("Return-Path", "Received", "Resent-Date", "Date", "Resent-From", "From", "Full-Name",
         "Resent-Message-Id", "Message-Id")  # fmt: skip
 
@@ -127,8 +128,12 @@ class Sendmail(Profile):
 
     def reply(self, step: str, kind: str, given: Reply | None, address: str, host: str) -> Reply:
         """At connect without the filter's text; at MAIL and RCPT with the address before it."""
+        if given == _HANGS_UP and step in ("mail", "rcpt"):
+            return Reply(421, "4.3.0", "closing connection")
         if given and given.code == 421:
-            return Reply(421, "4.7.0", f"{host} closing connection") if step == "connect" else given
+            if step == "connect" or given == _HANGS_UP:
+                given = Reply(421, "4.7.0", f"{host} closing connection")
+            return given
         if step == "connect" and kind == "reject":
             return Reply(554, None, f"{host} ESMTP not accepting messages")
         if kind == "tempfail" and (given is None or step == "connect"):
@@ -244,7 +249,7 @@ SENDMAIL: Final = Sendmail(
             "tempfail": Answer("tempfail"),
             "reject": Answer("reject"),
             "accept": Answer("accept"),
-            "shutdown": Answer("tempfail", Reply(421, "4.7.0", "closing connection")),
+            "shutdown": Answer("tempfail", _HANGS_UP),
         }
     ),
     shutdown=None,

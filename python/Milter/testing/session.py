@@ -136,9 +136,15 @@ class AnySession:
     def _late(self) -> str:
         return f"no answer within {self._timeout:g} seconds"
 
-    def _over_time(self) -> FilterTimeout:
-        what = f"the filter is still busy after {self._timeout:g} seconds"
-        return FilterTimeout("close", what)
+    def _end(self, ended: bool) -> None:
+        """After the end of the connection: raises or keeps what was wrong with it."""
+        self._settle()
+        if not ended:
+            what = f"a callback is still busy after {self._timeout:g} seconds"
+            error = FilterTimeout("close", what)
+            if self._conversation.strict:
+                raise error
+            self._conversation.errors.append(error)
 
     def _until_closed(self) -> Steps[None]:
         while not self._conversation.at_end:
@@ -341,9 +347,7 @@ class Session(AnySession):
             pass  # it was faster
         finally:
             ended = self._link.end(self._timeout)
-        self._settle()
-        if not ended:
-            raise self._over_time()
+        self._end(ended)
 
     def vanish(self) -> None:
         """Breaks off without a word, as a crashed MTA does. What a filter in this process still

@@ -17,6 +17,7 @@ from Milter.testing.text import bare
 
 __all__ = [
     "ANSWERS",
+    "BEFORE",
     "BITS",
     "CONTENT",
     "GO_ON",
@@ -68,6 +69,8 @@ STEPS: Final = MappingProxyType(
         "unknown": Step(b"U", BITS["NOUNKNOWN"], BITS["NR_UNKN"], 3),
     }
 )
+BEFORE: Final = ("connect", "helo")
+"""The steps before any message."""
 CONTENT: Final = ("header", "eoh", "body", "eom")
 """The steps in which the message itself passes."""
 STAGES: Final = ("connect", "helo", "mail", "rcpt", "data", "eom", "eoh")

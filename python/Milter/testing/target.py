@@ -68,7 +68,7 @@ class _Served(Link):
         self._server.stop()
         if self._server.join(timeout):
             return True
-        self._server.abort()  # its thread is in a callback, and ends with that
+        self._server.abandon()  # its thread is in a callback, and ends with that
         return False
 
 
