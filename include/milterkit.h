@@ -272,6 +272,13 @@ MKIT_API int mkit_session_feed(struct mkit_session *session, const void *data, s
  * Returns 0, MKIT_EBUSY if an event waits for its answer, or MKIT_ENOMEM; then nothing changed. */
 MKIT_API int mkit_session_keep_input(struct mkit_session *session);
 
+/* Offers room for the rest of a packet of which a part has come, so that it can be read to where it
+ * belongs: *at takes as many bytes as are returned, until the next call on the session, to which
+ * mkit_session_filled then tells how many came. Borrowed bytes of that packet are copied first; the
+ * rest of what comes is fed. 0: nothing has come, or mkit_session_next has work first. */
+MKIT_API size_t mkit_session_room(struct mkit_session *session, uint8_t **at);
+MKIT_API void mkit_session_filled(struct mkit_session *session, size_t len);
+
 /* Tells the session that no more bytes will come: what was fed is still served, then abort (if
  * inside a message) and close follow. */
 MKIT_API void mkit_session_eof(struct mkit_session *session);

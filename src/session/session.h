@@ -79,10 +79,12 @@ struct mkit_session {
     void *private;
     struct mkit_limits limits;
 
-    /* Input: `partial` holds the start of a packet, `in` is borrowed and follows it. */
+    /* Input: `partial` holds the start of a packet, or more if input was kept, from `partial_from`
+     * on; `in` is borrowed and follows it. */
     const uint8_t *in;
     size_t in_len;
     struct bytes partial;
+    size_t partial_from;
     bool eof;
 
     /* Output: out.at[out_sent .. out.len] waits. `later` follows it at the end of the step. */

@@ -478,9 +478,27 @@ static bool serve(void)
     }
 }
 
+/* Puts what it has room for into the session's own memory. Returns how much. */
+static size_t fill(const uint8_t *data, size_t len)
+{
+    uint8_t *rest;
+    const size_t room = mkit_session_room(bench.session, &rest);
+    const size_t filled = room < len ? room : len;
+    if (filled)
+        memcpy(rest, data, filled);
+    mkit_session_filled(bench.session, filled);
+    return filled;
+}
+
 /* Gives the session a part of the stream, of which it may keep nothing but by copying it. */
 static bool feed(const uint8_t *data, size_t len)
 {
+    if (roll(&bench.dice, 4) == 1) {
+        const size_t filled = fill(data, len);
+        bench.model.arrived += filled;
+        data += filled;
+        len -= filled;
+    }
     uint8_t *part = exact_copy(data, len);
     const size_t size = malloc_usable_size(part);
     allowance += size;

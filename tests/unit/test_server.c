@@ -4,6 +4,7 @@
  * until other connections have been served. */
 #include <errno.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -35,6 +37,7 @@ static struct {
     unsigned overlap; /* callbacks of one session at once */
     unsigned threads; /* started and not ended */
     unsigned batches; /* entered and not left */
+    unsigned entered; /* of all time */
 } world = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static struct timespec deadline(void)
@@ -108,6 +111,7 @@ static void enter_batch(void *data)
 {
     (void)data;
     count(&world.batches, 1);
+    count(&world.entered, 1);
 }
 
 static void leave_batch(void *data)
@@ -545,6 +549,44 @@ static void an_end_amid_traffic(void **state)
 #test " (best)", test, set_up, tear_down, &by_best                                         \
     }
 
+/* Waits until the server has read all that was written. */
+static bool is_read(int fd)
+{
+    const struct timespec pause = {.tv_nsec = 100000};
+    int left = 1;
+    for (int i = 0; i < DEADLINE_S * 10000 && left; i++)
+        if (ioctl(fd, SIOCOUTQ, &left) < 0 || (left && nanosleep(&pause, NULL)))
+            return false;
+    return left == 0;
+}
+
+static unsigned times_entered(void)
+{
+    (void)pthread_mutex_lock(&world.lock);
+    const unsigned entered = world.entered;
+    (void)pthread_mutex_unlock(&world.lock);
+    return entered;
+}
+
+/* A packet that comes in pieces is no work before it is whole: Python's lock is not taken. */
+static void a_packet_in_pieces_enters_once(void **state)
+{
+    struct bench *bench = *state;
+    make(bench, (struct mkit_server_options){0});
+    start(bench);
+    const int fd = client(bench);
+    assert_true(say(fd, "G") && hears(fd, "Occ"));
+    const unsigned before = times_entered();
+    static const char *const pieces[] = {"hex:00", "hex:0000", "hex:074d", "hex:3c61", "hex:4062"};
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
+        assert_true(say(fd, pieces[i]) && is_read(fd));
+    assert_true(say(fd, "hex:3e00") && hears(fd, "c"));
+    assert_true(say(fd, "R") && hears(fd, "c")); /* so that nothing is under way */
+    assert_int_equal(times_entered(), before + 2);
+    mkit_server_abort(bench->server);
+    join(bench);
+}
+
 int main(void)
 {
     static enum mkit_poller by_poll = MKIT_POLLER_POLL;
@@ -561,6 +603,7 @@ int main(void)
         ON_BOTH(max_connections),
         ON_BOTH(silence),
         ON_BOTH(an_end_amid_traffic),
+        ON_BOTH(a_packet_in_pieces_enters_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -944,6 +944,127 @@ static void a_split_packet_is_copied_alone(void **state)
     rig_close(&rig);
 }
 
+/* Reads a part of the stream as a server does: to where the packet's start is, the rest apart. */
+static void read_in_place(const uint8_t *at, size_t len)
+{
+    uint8_t *rest;
+    const size_t missing = mkit_session_room(rig.session, &rest);
+    const size_t filled = len < missing ? len : missing;
+    if (filled)
+        memcpy(rest, at, filled);
+    mkit_session_filled(rig.session, filled);
+    uint8_t *borrowed = malloc(len);
+    assert_non_null(borrowed);
+    memcpy(borrowed, at + filled, len - filled);
+    assert_int_equal(mkit_session_feed(rig.session, borrowed, len - filled), 0);
+    if (mkit_session_room(rig.session, &rest) == 0)
+        rig_run(&rig);
+    free(borrowed); /* it was used up, or taken in */
+}
+
+static void packets_are_put_together_in_place(void **state)
+{
+    (void)state;
+    uint8_t bytes[4096];
+    static const size_t parts[] = {1, 2, 3, 5, 7, 11, 16, 33, 64, 4096};
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        rig_open(&rig, MKIT_STRICT);
+        rig_start(&rig);
+        const size_t len = rig_bytes(&rig, pipeline, false, bytes, sizeof bytes);
+        for (size_t at = 0; at < len; at += parts[i])
+            read_in_place(bytes + at, len - at < parts[i] ? len - at : parts[i]);
+        assert_int_equal(rig.session->partial.len, 0);
+        rig_expect_out(&rig, pipeline_out);
+        rig_expect_events(&rig, pipeline_events);
+        rig_close(&rig);
+    }
+}
+
+/* Room is offered for the rest of one packet, and an event points to where its bytes were put. */
+static void room_for_the_rest_of_a_chunk(void **state)
+{
+    (void)state;
+    enum { CHUNK = 60000, FIRST = 4096 };
+    static uint8_t bytes[CHUNK];
+    struct mkit_event event;
+    uint8_t *rest;
+    rig_open(&rig, MKIT_STRICT);
+    rig_start(&rig);
+    rig_in(&rig, "G M R T N");
+    assert_int_equal(mkit_session_room(rig.session, &rest), 0); /* nothing has come */
+    put_u32(bytes, CHUNK + 1);
+    bytes[MKIT_LENGTH_LEN] = MKIT_C_BODY;
+    assert_int_equal(mkit_session_feed(rig.session, bytes, FIRST), 0);
+    assert_int_equal(mkit_session_room(rig.session, &rest), CHUNK + MKIT_HEADER_LEN - FIRST);
+    memset(bytes, 0xee, FIRST); /* no longer borrowed */
+    memset(rest, 'x', FIRST);
+    mkit_session_filled(rig.session, FIRST);
+    const uint8_t *second = rest + FIRST;
+    const size_t left = mkit_session_room(rig.session, &rest);
+    assert_int_equal(left, CHUNK + MKIT_HEADER_LEN - 2 * FIRST);
+    assert_ptr_equal(rest, second);
+    memset(rest, 'x', left);
+    mkit_session_filled(rig.session, left);
+    assert_int_equal(mkit_session_room(rig.session, &rest), 0); /* it is whole */
+    assert_int_equal(mkit_session_next(rig.session, &event), MKIT_EVENT);
+    assert_int_equal(event.of.body.len, CHUNK);
+    assert_ptr_equal(event.of.body.at, second - 2 * FIRST + MKIT_HEADER_LEN);
+    assert_int_equal(mkit_session_room(rig.session, &rest), 0); /* it waits for an answer */
+    assert_int_equal(mkit_session_answer(rig.session, MKIT_CONTINUE), 0);
+    rig_run(&rig);
+    rig_close(&rig);
+}
+
+/* A claim gets little room, and one past the limit none. */
+static void room_follows_no_claim(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t claim[8];
+        size_t len;
+        size_t room;
+    } claims[] = {
+        {{0, 0xf, 0, 0, 'B'}, 5, MKIT_CHUNK}, {{0x7f, 0, 0, 0, 'B'}, 5, 0}, {{0, 0}, 2, 3}};
+    for (size_t i = 0; i < COUNT(claims); i++) {
+        uint8_t bytes[16];
+        uint8_t *rest;
+        rig_open(&rig, MKIT_STRICT);
+        rig_start(&rig);
+        rig_in(&rig, "G M R T N");
+        const size_t len = claims[i].len;
+        memcpy(bytes, claims[i].claim, len);
+        assert_int_equal(mkit_session_feed(rig.session, bytes, len), 0);
+        assert_int_equal(mkit_session_room(rig.session, &rest), claims[i].room);
+        rig_run(&rig);
+        rig_close(&rig);
+    }
+}
+
+/* Packets that were kept are served where they lie: moving the rest up after each of them would
+ * cost the square of what is kept. */
+static void kept_packets_are_not_moved(void **state)
+{
+    (void)state;
+    uint8_t bytes[4096];
+    struct mkit_event event;
+    rig_open(&rig, MKIT_STRICT);
+    rig_start(&rig);
+    rig_in(&rig, "G M R T");
+    const size_t len = rig_bytes(&rig, "L L L L", false, bytes, sizeof bytes);
+    assert_int_equal(mkit_session_feed(rig.session, bytes, len), 0);
+    assert_int_equal(mkit_session_keep_input(rig.session), 0);
+    const char *before = NULL;
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(mkit_session_next(rig.session, &event), MKIT_EVENT);
+        if (before)
+            assert_int_equal(event.of.header.name.at - before, len / 4);
+        before = event.of.header.name.at;
+        assert_int_equal(mkit_session_answer(rig.session, MKIT_CONTINUE), 0);
+    }
+    rig_run(&rig);
+    rig_close(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -975,6 +1096,10 @@ int main(void)
         cmocka_unit_test(trim_gives_back_what_was_large),
         cmocka_unit_test(trim_leaves_half_a_packet),
         cmocka_unit_test(a_split_packet_is_copied_alone),
+        cmocka_unit_test(packets_are_put_together_in_place),
+        cmocka_unit_test(room_for_the_rest_of_a_chunk),
+        cmocka_unit_test(room_follows_no_claim),
+        cmocka_unit_test(kept_packets_are_not_moved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
