@@ -28,6 +28,7 @@ int __real_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
                           void *arg);
 ssize_t __real_recv(int fd, void *to, size_t len, int flags);
+ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t __real_send(int fd, const void *from, size_t len, int flags);
 int __real_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
 int __real_epoll_wait(int epoll, struct epoll_event *events, int size, int timeout);
@@ -43,6 +44,7 @@ int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
                           void *arg);
 ssize_t __wrap_recv(int fd, void *to, size_t len, int flags);
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t __wrap_send(int fd, const void *from, size_t len, int flags);
 int __wrap_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
 int __wrap_epoll_wait(int epoll, struct epoll_event *events, int size, int timeout);
@@ -206,14 +208,21 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     return fails(FAULT_THREAD) ? errno : __real_pthread_create(thread, attr, run, arg);
 }
 
-ssize_t __wrap_recv(int fd, void *to, size_t len, int flags)
+static ssize_t counted(ssize_t got, int flags)
 {
-    if (fails(FAULT_RECV))
-        return -1;
-    const ssize_t got = __real_recv(fd, to, len, flags);
     if (here != NOT_ITS && got > 0 && !(flags & MSG_PEEK))
         (void)atomic_fetch_add(&received, (uint64_t)got);
     return got;
+}
+
+ssize_t __wrap_recv(int fd, void *to, size_t len, int flags)
+{
+    return fails(FAULT_RECV) ? -1 : counted(__real_recv(fd, to, len, flags), flags);
+}
+
+ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    return fails(FAULT_RECV) ? -1 : counted(__real_recvmsg(fd, message, flags), flags);
 }
 
 uint64_t faults_received(void)
