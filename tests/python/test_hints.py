@@ -38,7 +38,8 @@ def hints(tmp_path, caplog):
             Milter.Server(klass, f"unix:{tmp_path}/socket") as server,
         ):
             for _ in range(2):
-                with MTA(server.address, profile=profile, macros=MACROS.get(profile.name, {})) as mta:
+                more = MACROS.get(profile.name, {})
+                with MTA(server.address, profile=profile, macros=more) as mta:
                     mta.send(*SEND)
                     mta.send(*SEND)
         return [record.getMessage() for record in caplog.records]

@@ -1,6 +1,7 @@
 """`Milter.testing.recording`, `.masking` and `.replaying`, and the commands on them."""
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -55,8 +56,10 @@ def serving(klass, path):
 def recorded(tmp_path):
     """Records what happens on connections to a filter class; returns the transcripts."""
 
+    numbers = itertools.count()
+
     def run(happens, klass=Filter, **options):
-        folder = tmp_path / "recorded"
+        folder = tmp_path / f"recorded{next(numbers)}"
         with (
             serving(klass, tmp_path / "filter") as to,
             Recorder(f"unix:{tmp_path}/mta", to, folder, **options) as recorder,
@@ -116,7 +119,7 @@ def test_many_connections_at_once(recorded):
 
 def test_files_are_for_their_owner_alone(recorded, tmp_path):
     recorded(send)
-    folder = tmp_path / "recorded"
+    folder = tmp_path / "recorded0"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 

@@ -40,6 +40,10 @@ _PAUSE = 0.2
 _GRACE = 5.0
 
 
+# Of all recorders of the process: two of them may write into one folder.
+_numbers = count(1)
+
+
 class Packets:
     """Cuts what one side sends into packets; a part that is none comes in pieces."""
 
@@ -233,7 +237,6 @@ class Recorder:
         self._folder = folder
         self._masked = masked
         self._timeout = timeout
-        self._numbers = count(1)
         self._started = time.strftime("%Y%m%dT%H%M%S")
         self._open: dict[threading.Thread, socket.socket] = {}
         self._stopping = threading.Event()
@@ -261,7 +264,7 @@ class Recorder:
                 _logger.warning("cannot accept a connection: %s", error)
                 self._stopping.wait(_PAUSE)
                 continue
-            name = f"{self._started}-{os.getpid()}-{next(self._numbers):06}.transcript"
+            name = f"{self._started}-{os.getpid()}-{next(_numbers):06}.transcript"
             file = _File(self._folder / name, self._masked)
             thread = threading.Thread(target=self._serve, args=(mta, file), daemon=True)
             self._open[thread] = mta
