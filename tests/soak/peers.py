@@ -107,7 +107,7 @@ def check(result: Result, step: str, word: str) -> None:
     wanted = (OUTCOMES.get(word, "accepted"), step if word in OUTCOMES else "eom")
     got = (result.verdict, result.step)
     assert got == wanted, f"{step}-{word}: {got}, not {wanted}\n" + "\n".join(result.trace[-20:])
-    if word == "reply":
+    if word == "reply" and step != "connect":  # there the MTA has words of its own
         assert result.reply, result
         assert result.reply.code == int(plan.TEXT[0]), result
         assert result.reply.enhanced == plan.TEXT[1], result
@@ -121,7 +121,7 @@ def check(result: Result, step: str, word: str) -> None:
         return
     octets, checksum = 0, 1
     parts = [part for header in result.original.wire_headers() for part in header]
-    for part in (*parts, result.original.wire_body):
+    for part in (*parts, *result.original.wire_body(1 << 16)):
         octets += len(part)
         checksum = zlib.adler32(part, checksum)
     assert told.value == f"{octets} {checksum:08x}", f"not seen whole: {told.value}"
@@ -201,9 +201,8 @@ def vanishing(peer: Peer) -> None:
             begin(peer, session)
         elif kind == 1:
             where = peer.any.choice(("mail", "rcpt", "data"))
-            session.send_packet(b"M", [f"<soak-{where}-block@soak.test>".encode()])
-            session.send_packet(b"R", [b"<rcpt@soak.test>"])
-            session.send_packet(b"T")
+            mail = encode(b"M", [f"<soak-{where}-block@soak.test>".encode()])
+            session.send_raw(mail + b"".join(PACKETS[4:6]))
         elif kind == 2:
             word = peer.any.choice(("big", "block", "changes"))
             session.mail(f"soak-eom-{word}@soak.test")
