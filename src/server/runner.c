@@ -83,7 +83,7 @@ static void run_session(struct runner *runner, struct conn *conn)
 
 /* -------------------------------------------------------------------------------------- batch */
 
-/* Takes ready connections. With the server's lock held. */
+/* Takes ready connections, of which there is one at least. With the server's lock held. */
 static void take_batch(struct runner *runner)
 {
     struct mkit_server *server = runner->server;
@@ -94,7 +94,7 @@ static void take_batch(struct runner *runner)
     runner->batches++;
     runner->count = 0;
     runner->unread = 0;
-    while (server->ready_first && runner->count < limit) {
+    do {
         struct conn *conn = server->ready_first;
         server->ready_first = conn->next_ready;
         if (!server->ready_first)
@@ -107,7 +107,7 @@ static void take_batch(struct runner *runner)
         conn->more = false;
         conn->drain = conn->drain || conn->hangup;
         runner->batch[runner->count++] = conn;
-    }
+    } while (server->ready_first && runner->count < limit);
     runner->next_item = runner->count; /* nothing may be taken from it before its callbacks begin */
 }
 
@@ -405,13 +405,13 @@ static void run(struct runner *runner)
     struct mkit_server *server = runner->server;
     server->rising--;
     for (;;) {
+        if (log_notice(runner))
+            continue;
+        if (server->finishing)
+            return;
         const bool surplus = server->active > server->target;
         const bool ready = server->ready_first;
-        if (log_notice(runner)) {
-            continue;
-        } else if (server->finishing) {
-            return;
-        } else if (ready && !surplus && (server->round || server->polling)) {
+        if (ready && !surplus && (server->round || server->polling)) {
             take_batch(runner);
             runners_for_work(server);
             pthread_mutex_unlock(&server->lock);
