@@ -16,9 +16,13 @@ _seen: set[tuple[type, str, str]] = set()
 def macro_missed(obj: Any, name: str) -> None:
     """Log that a macro has no value in the callback that runs, if the MTA would have to be told
     to send it; nothing for one that only some messages or clients have. Once for each class,
-    name and callback; cheap from then on."""
+    name and callback; cheap from then on.
+
+    At the level INFO: programs that were written for another library, and read what there may be,
+    must not begin to write to standard error, as Python does with warnings nobody takes.
+    """
     step = getattr(obj._ctx, "_step", None)
-    if step is None or not isinstance(name, str):
+    if step is None or not isinstance(name, str) or not _logger.isEnabledFor(logging.INFO):
         return
     callback = step().replace("helo", "hello")
     key = (type(obj), name, callback)
@@ -30,9 +34,7 @@ def macro_missed(obj: Any, name: str) -> None:
         _hint(obj, each, written(name), callback) for each in ([mta] if mta else MTAS.values())
     ]
     if all(hints):
-        _logger.warning(
-            "macro %s has no value in %s: %s", name, callback, "; ".join(map(str, hints))
-        )
+        _logger.info("macro %s has no value in %s: %s", name, callback, "; ".join(map(str, hints)))
 
 
 def _hint(obj: Any, mta: MtaMacros, name: str, callback: str) -> str | None:

@@ -34,7 +34,7 @@ def hints(tmp_path, caplog):
             methods[step] = Milter.symlist(*asks)(methods.get(step, asking))
         klass = type("Filter", (Milter.Base,), methods)
         with (
-            caplog.at_level(logging.WARNING, "Milter"),
+            caplog.at_level(logging.INFO, "Milter"),
             Milter.Server(klass, f"unix:{tmp_path}/socket") as server,
         ):
             for _ in range(2):
