@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from Milter import Server
 from Milter.cli.exits import CommandError, Exit
 from Milter.cli.load import load_filter, split_target
 from Milter.cli.show import Printer
 from Milter.testing import ConnectError
-from Milter.testing import spec as specs
 from Milter.testing.replaying import replay
+from Milter.testing.target import Target, link_to
 from Milter.testing.transcript import Transcript, parse
 
 __all__ = ["add_parser"]
@@ -57,19 +53,24 @@ def _replay(arguments: argparse.Namespace) -> int:
     transcripts = [found for file in arguments.files for found in _read(file)]
     printer = Printer(sys.stdout)
     different = 0
-    with _filter(arguments.to, arguments.timeout) as connect:
-        for file, transcript in transcripts:
-            try:
-                found = replay(transcript, connect(), arguments.ignore)
-            except ConnectError as error:
-                raise CommandError(str(error), Exit.CANNOT_CONNECT) from error
-            except ValueError as error:
-                raise CommandError(f"{file}: {error}", Exit.USAGE) from error
-            different += bool(found)
-            if found:
-                print(f"{file}: {transcript.title}: answers otherwise", flush=True)
-                for each in found:
-                    printer.diff(str(each))
+    target = _target(arguments.to)
+    for file, transcript in transcripts:
+        try:
+            link = link_to(target, arguments.timeout, {})
+        except ConnectError as error:
+            raise CommandError(str(error), Exit.CANNOT_CONNECT) from error
+        link.socket.settimeout(arguments.timeout)
+        try:
+            found = replay(transcript, link.socket, arguments.ignore)
+        except ValueError as error:
+            raise CommandError(f"{file}: {error}", Exit.USAGE) from error
+        finally:
+            link.end(arguments.timeout)
+        different += bool(found)
+        if found:
+            print(f"{file}: {transcript.title}: answers otherwise", flush=True)
+            for each in found:
+                printer.diff(str(each))
     print(f"{len(transcripts)} sessions played, {different} answered otherwise")
     return Exit.ERROR if different else Exit.ACCEPTED
 
@@ -84,23 +85,12 @@ def _read(path: Path) -> list[tuple[Path, Transcript]]:
         raise CommandError(f"{path}: {error}", Exit.USAGE) from error
 
 
-@contextmanager
-def _filter(target: str, timeout: float) -> Iterator[Callable[[], socket.socket]]:
-    """What makes a connection to the filter."""
-    file, _ = split_target(target)
-    if not file.endswith(".py") or target.startswith(("unix:", "local:")):
-        yield lambda: specs.connect(target, timeout)
-        return
+def _target(text: str) -> Target:
+    """A socket's specification as it is, or what makes the filter's objects in a file."""
+    file, _ = split_target(text)
+    if not file.endswith(".py") or text.startswith(("unix:", "local:")):
+        return text
     try:
-        factory = load_filter(target)
+        return load_filter(text)
     except CommandError as error:
         raise CommandError(str(error), Exit.USAGE) from error
-    with Server(factory, None) as server:
-
-        def adopted() -> socket.socket:
-            ours, its = socket.socketpair()
-            ours.settimeout(timeout)
-            server.adopt(its)
-            return ours
-
-        yield adopted
