@@ -59,6 +59,7 @@ PROGRAMS = {
         Program(OURS, "ours"),
         Program(PEER, "peer", foreign=True),
         Program("ours, low level", "ours", mode="low"),
+        Program("ours, no replies", "ours", mode="noreply"),
         Program("python3-milter, low level", "peer", mode="low", foreign=True),
         Program("C on milterkit.h", "c", "mkit_filter"),
         Program("C on libmilter", "c", "libmilter_filter", foreign=True),
@@ -72,7 +73,7 @@ PROGRAMS = {
     )
 }
 LOW_LEVEL = ("ours, low level", "python3-milter, low level")
-USUAL = tuple(name for name in PROGRAMS if name not in LOW_LEVEL)
+USUAL = tuple(program.name for program in PROGRAMS.values() if not program.mode)
 QUICK_PROGRAMS = tuple(name for name in PROGRAMS if PROGRAMS[name].side != "registry")
 
 
@@ -88,17 +89,29 @@ class Case:
     messages: int = 100  # per connection
     headers: int = 15
     body: int = 4096
+    recipients: int = 1
+    piece: int = 1 << 20  # bytes that the MTA writes at once, at most
+    idle: int = 0  # further connections that are open meanwhile and send nothing
     programs: tuple[str, ...] = USUAL
 
 
 CASES = {
     case.name: case
     for case in (
-        Case("every", "every step answered", "every", 2000, programs=tuple(PROGRAMS)),
+        Case("every", "every step answered", "every", 2000, programs=USUAL + LOW_LEVEL),
         Case("noreply", "no replies but at the end", "noreply", 2000),
         Case("one", "one message per connection, every step answered", "every", 1000, messages=1),
         Case("wide", "200 connections, every step answered", "every", 4000, 200, 20),
         Case("big", "1 MB bodies, every step answered", "every", 200, messages=10, body=1_000_000),
+        Case(
+            "pieces",
+            "1 MB bodies in writes of 4096 bytes, as Postfix does",
+            "every",
+            200,
+            messages=10,
+            body=1_000_000,
+            piece=4096,
+        ),
     )
 }
 # Cases of their own kind: memory over many messages, memory of idle connections.

@@ -151,7 +151,8 @@ static void write_out(struct connection *c, const struct load *load, struct resu
     while (c->phase != CLOSED) {
         if (c->out_len == 0 && (c->awaiting || !go_on(c, results)))
             break;
-        const ssize_t sent = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL);
+        const size_t len = c->out_len < load->piece ? c->out_len : load->piece;
+        const ssize_t sent = send(c->fd, c->out, len, MSG_NOSIGNAL);
         if (sent < 0 && (errno == EAGAIN || errno == EINTR))
             break;
         if (sent < 0) {

@@ -16,12 +16,14 @@ struct load {
     struct options offered;
     bool aborts;      /* ABORT after each message */
     unsigned timeout; /* seconds without any reply */
+    size_t piece;     /* bytes of one write, at most */
     int epoll;
 };
 
 /* What came of it, over all connections. */
 struct results {
     uint64_t connections;
+    uint64_t at_once; /* the most connections with messages that were open together */
     uint64_t messages;
     uint64_t verdicts[128]; /* of messages, by the reply that decided them */
     uint64_t changes;       /* modification packets */

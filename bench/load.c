@@ -28,6 +28,7 @@ static const char usage[] =
     "  --recipients N      per message (1)\n"
     "  --body BYTES        per message, sent in chunks of 65535 (4096)\n"
     "  --aborts 0|1        after each message ABORT, as Postfix sends it (0)\n"
+    "  --piece BYTES       the most that is written at once; 4096 is what Postfix does (no limit)\n"
     "  --idle N            further connections that greet, stay and send nothing (0)\n"
     "  --pause             print \"ready\" once the idle ones stay, and go on when the\n"
     "                      standard input ends\n"
@@ -113,6 +114,7 @@ static struct plan parse(int argc, char **argv)
     struct load *load = &plan.load;
     uint64_t headers = load->mail.headers, recipients = load->mail.recipients;
     uint64_t body = load->mail.body, timeout = load->timeout, version = load->offered.version;
+    uint64_t piece = UINT32_MAX;
     uint64_t actions = load->offered.actions, protocol = load->offered.protocol;
     uint64_t aborts = load->aborts;
     const struct {
@@ -127,6 +129,7 @@ static struct plan parse(int argc, char **argv)
         {"recipients", &recipients, 1000000},
         {"body", &body, UINT32_MAX},
         {"aborts", &aborts, 1},
+        {"piece", &piece, UINT32_MAX},
         {"idle", &plan.idle, 100000},
         {"version", &version, MKIT_VERSION_MAX},
         {"actions", &actions, UINT32_MAX},
@@ -151,12 +154,13 @@ static struct plan parse(int argc, char **argv)
     }
     if (argc - optind != 1 && argc - optind != 2)
         fail("give the filter's socket: a path, or a host and a port", "");
-    if (version < MKIT_VERSION_MIN || timeout == 0 || recipients == 0)
-        fail("--version is 2 to 6, --timeout and --recipients are at least 1", "");
+    if (version < MKIT_VERSION_MIN || timeout == 0 || recipients == 0 || piece == 0)
+        fail("--version is 2 to 6, --timeout, --recipients and --piece are at least 1", "");
     load->mail = (struct mail){(unsigned)headers, (unsigned)recipients, body};
     load->offered = (struct options){(uint32_t)version, (uint32_t)actions, (uint32_t)protocol};
     load->aborts = aborts != 0;
     load->timeout = (unsigned)timeout;
+    load->piece = piece;
     parse_address(load, argv + optind, argc - optind);
     if (plan.total == 0)
         plan.total = plan.connections * plan.messages;
@@ -177,6 +181,8 @@ static void look_at(struct run *run, struct connection *c, enum phase before)
 static void open_one(struct run *run, struct connection *c, uint64_t messages)
 {
     ++*(messages ? &run->open : &run->idle);
+    if (run->open > run->results.at_once)
+        run->results.at_once = run->open;
     connection_open(c, run->load, &run->results, messages);
     look_at(run, c, NEGOTIATING);
 }
@@ -264,6 +270,7 @@ static void report(const struct results *r, double seconds)
         uint64_t value;
     } counts[] = {
         {"connections", r->connections},
+        {"at_once", r->at_once},
         {"packets_sent", r->packets_sent},
         {"packets_received", r->packets_received},
         {"bytes_sent", r->bytes_sent},
@@ -331,8 +338,10 @@ int main(int argc, char **argv)
         turn(&run, count);
     const double seconds = (double)(times_now() - began) / 1e9;
     for (uint64_t i = 0; i < plan.idle; i++)
-        if (run.connections[i].phase == READY)
+        if (run.connections[i].phase == READY) {
             connection_quit(&run.connections[i], run.load, &run.results);
+            look_at(&run, &run.connections[i], READY);
+        }
     while (run.idle)
         turn(&run, count);
 

@@ -52,10 +52,10 @@ class Filter:
         """CPU time so far, user and system, all threads, nanoseconds."""
         return time.clock_gettime_ns(self.clock)
 
-    def rss(self) -> int:
-        """Resident memory, bytes."""
+    def rss(self, field: str = "VmRSS") -> int:
+        """Resident memory, bytes; with field "VmHWM" the most that it ever was."""
         status = Path(f"/proc/{self.pid}/status").read_text()
-        found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
         if not found:
             raise BenchError(f"process {self.pid} has ended")
         return int(found[1]) * 1024
@@ -186,6 +186,24 @@ def load_command(tools: Tools, filter_: Filter, **options: int) -> list[str]:
     return [str(tools.c / "load"), *words, *filter_.address]
 
 
+@contextmanager
+def held(tools: Tools, filter_: Filter, count: int) -> Iterator[None]:
+    """Holds connections open that have greeted and send nothing. Every one must stay."""
+    if not count:
+        yield
+        return
+    command = [*load_command(tools, filter_, connections=0, idle=count), "--pause"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as load:
+        assert load.stdout
+        if ready := load.stdout.readline().strip() == "ready":
+            yield
+        _, errors = load.communicate()
+    if not ready or load.returncode:
+        raise BenchError(f"not all of {count} idle connections stayed", errors)
+
+
 def case_options(filter_: Filter, case: Case, total: int) -> dict[str, int]:
     """The load generator's options for a filter and a case."""
     return {
@@ -194,6 +212,8 @@ def case_options(filter_: Filter, case: Case, total: int) -> dict[str, int]:
         "messages": case.messages,
         "headers": case.headers,
         "body": case.body,
+        "recipients": case.recipients,
+        "piece": case.piece,
         "messages_total": total,
     }
 
@@ -245,7 +265,7 @@ def children_seconds() -> float:
 
 def measure(program: Program, tools: Tools, case: Case, effort: Effort) -> dict[str, float]:
     """One sample of a program under a case: values for each metric."""
-    with running(program, tools, case.mode) as filter_:
+    with running(program, tools, case.mode) as filter_, held(tools, filter_, case.idle):
         warm = max(case.total // 10, case.connections)
         began = filter_.cpu_ns()
         send(tools, filter_, case, warm)
@@ -266,6 +286,7 @@ def measure(program: Program, tools: Tools, case: Case, effort: Effort) -> dict[
             "p99": found["message_us"]["p99"],
             "rss_before": rss / MIB,
             "rss_after": filter_.rss() / MIB,
+            "rss_peak": filter_.rss("VmHWM") / MIB,
             "others": 100 * max(0.0, others) / (wall * (os.cpu_count() or 1)),
         }
 
@@ -325,7 +346,7 @@ def count_calls(program: Program, tools: Tools, case: Case) -> dict[str, float]:
     for name, way in ways:
         if not shutil.which(name):
             continue
-        with running(program, tools, case.mode) as filter_:
+        with running(program, tools, case.mode) as filter_, held(tools, filter_, case.idle):
             send(tools, filter_, case, max(case.total // 10, case.connections))
             counted = way(tools, filter_, case)
         if counted:
@@ -352,28 +373,15 @@ def growth(program: Program, tools: Tools, case: Case, effort: Effort) -> dict[s
     }
 
 
-def rss_with_idle(tools: Tools, filter_: Filter, count: int) -> int:
-    """Resident memory while `count` connections are open that send nothing."""
-    command = [*load_command(tools, filter_, connections=0, idle=count), "--pause"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as load:
-        assert load.stdout
-        ready = load.stdout.readline().strip() == "ready"
-        rss = filter_.rss()
-        _, errors = load.communicate()
-    if not ready or load.returncode:
-        raise BenchError(f"{count} idle connections:\n{errors}")
-    return rss
-
-
 def idle(program: Program, tools: Tools, effort: Effort) -> dict[str, float]:
     """Resident memory without and with many idle connections. A few that came and went before
     have made what is made once. Each has greeted, so that the filter's own object is there."""
     with running(program, tools, "every") as filter_:
-        rss_with_idle(tools, filter_, 64)
+        with held(tools, filter_, 64):
+            pass
         before = filter_.rss()
-        after = rss_with_idle(tools, filter_, effort.idle)
+        with held(tools, filter_, effort.idle):
+            after = filter_.rss()
     return {
         "rss_before": before / MIB,
         "rss_after": after / MIB,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -12,6 +13,34 @@ from cases import CASES, FIGURES, GROWTH, IDLE, METRICS, PEER, Case, Figure, Res
 Row = tuple[str, ...]
 
 BUSY_PERCENT = 5  # of the machine
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is printed of one thing: a heading, rows of equal length with the columns' names first,
+    and notes below."""
+
+    heading: str
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """For a terminal: columns under each other."""
+        widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
+        lines = (
+            "  ".join(
+                cell.ljust(width) if index == 0 else cell.rjust(width)
+                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in self.rows
+        )
+        return "\n".join([self.heading, *(f"  {line.rstrip()}" for line in (*lines, *self.notes))])
+
+    def markdown(self) -> str:
+        """For a page."""
+        names, *rows = (f"| {' | '.join(row)} |" for row in self.rows)
+        rule = f"| --- |{' ---: |' * (len(self.rows[0]) - 1)}"
+        return "\n".join([f"**{self.heading}**\n", names, rule, *rows, "", *self.notes])
 
 
 def machine() -> dict[str, str]:
@@ -76,19 +105,6 @@ HEADINGS = (
 )
 
 
-def lines_of(rows: list[Row]) -> list[str]:
-    """Rows as text, columns under each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def load_text(case: Case) -> str:
     """A case's load in words."""
     body = f"{case.body // 1024} KiB" if case.body < 1_000_000 else f"{case.body / 1e6:g} MB"
@@ -104,18 +120,18 @@ def busy_note(results: dict[str, Result]) -> list[str]:
     shares = [share for result in results.values() for share in result.samples["others"]]
     if not shares or median(shares) < BUSY_PERCENT:
         return []
-    return [f"  BUSY: other programs took {median(shares):.0f}% of the machine meanwhile"]
+    return [f"BUSY: other programs took {median(shares):.0f}% of the machine meanwhile"]
 
 
-def case_table(name: str, results: dict[str, Result]) -> list[str]:
+def case_table(name: str, results: dict[str, Result]) -> Table:
     """A case's table."""
     case = CASES[name]
     base = results.get(PEER)
     rows = [HEADINGS, *((program, *columns(found, base)) for program, found in results.items())]
-    return [f"{name}: {case.title} ({load_text(case)})", *lines_of(rows), *busy_note(results)]
+    return Table(f"{name}: {case.title} ({load_text(case)})", rows, busy_note(results))
 
 
-def memory_table(name: str, results: dict[str, Result]) -> list[str]:
+def memory_table(name: str, results: dict[str, Result]) -> Table:
     """The table of one of the two cases about memory."""
     metric, heading = {
         GROWTH: ("growth", "growth: RSS in MiB after few and after many messages"),
@@ -125,7 +141,7 @@ def memory_table(name: str, results: dict[str, Result]) -> list[str]:
     for program, found in results.items():
         values = (median(found.samples[key]) for key in ("rss_before", "rss_after", metric))
         rows.append((program, *(number(value) for value in values)))
-    return [heading, *lines_of(rows)]
+    return Table(heading, rows)
 
 
 def measured(figure: Figure, results: Results) -> float | None:
@@ -141,9 +157,9 @@ def measured(figure: Figure, results: Results) -> float | None:
     return median(found) if found else None
 
 
-def figures_table(results: Results) -> list[str]:
+def figures_table(results: Results) -> Table:
     """The figures that issues name, as far as this run measured them."""
-    rows: list[Row] = [("figure", "measured", "at most", "")]
+    rows: list[Row] = [("", "measured", "at most", "")]
     for figure in FIGURES:
         value = measured(figure, results)
         if value is None:
@@ -152,19 +168,19 @@ def figures_table(results: Results) -> list[str]:
         what += f" against {figure.base}" if figure.base else ""
         verdict = "met" if value <= figure.at_most else "NOT met"
         rows.append((what, f"{value:.3f}", f"{figure.at_most:.2f}", verdict))
-    return lines_of(rows) if len(rows) > 1 else []
+    return Table("figures to reach", rows)
 
 
-def table_of(name: str, results: dict[str, Result]) -> list[str]:
+def table_of(name: str, results: dict[str, Result]) -> Table:
     """The table of any case, and why programs are not in it."""
     there = {program: found for program, found in results.items() if not found.left_out}
-    table = memory_table if name in (GROWTH, IDLE) else case_table
-    notes = [
-        f"  {program}: left out, {found.left_out}"
+    table = (memory_table if name in (GROWTH, IDLE) else case_table)(name, there)
+    table.notes.extend(
+        f"{program}: left out, {found.left_out}"
         for program, found in results.items()
         if found.left_out
-    ]
-    return [*table(name, there), *notes]
+    )
+    return table
 
 
 def as_json(results: Results, about: dict[str, str]) -> dict[str, object]:

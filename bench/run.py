@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import curves
 import measure
 import report
 from cases import (
@@ -30,12 +31,14 @@ from cases import (
     QUICK,
     QUICK_CASES,
     QUICK_PROGRAMS,
+    Case,
     Effort,
     Program,
     Result,
     Results,
 )
 from prepare import ROOT, Tools, prepare
+from report import Table
 from shell import BenchError
 
 
@@ -45,8 +48,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a short form, about a minute")
     parser.add_argument("--rounds", type=int, help=f"of each case ({FULL.rounds})")
     parser.add_argument("--cases", help=f"of {','.join(ALL_CASES)} (all)")
+    parser.add_argument("--curves", action="store_true", help="how cost grows, in place of cases")
+    parser.add_argument("--axes", help=f"of the curves: {','.join(curves.AXES)} (all)")
     parser.add_argument("--programs", help=f"of {', '.join(PROGRAMS)}, separated by ';' (all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes all samples there")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="writes all tables there")
     parser.add_argument(
         "--peer-python",
         type=Path,
@@ -88,9 +94,10 @@ def failure(program: Program, error: BenchError) -> Result:
     return left_out(program, error)
 
 
-def run_case(name: str, programs: list[Program], tools: Tools, effort: Effort) -> dict[str, Result]:
+def run_case(
+    case: Case, programs: list[Program], tools: Tools, effort: Effort
+) -> dict[str, Result]:
     """All rounds of a case. Each round starts with another program."""
-    case = CASES[name]
     results = {program.name: Result() for program in programs}
 
     def attempt(program: Program, what: Callable[[], dict[str, float]]) -> None:
@@ -150,36 +157,77 @@ def prove(programs: list[Program], tools: Tools) -> dict[str, Result]:
     return failed
 
 
-def benchmark(options: argparse.Namespace) -> None:
-    """Everything, in order."""
+def show(table: Table, options: argparse.Namespace) -> None:
+    """Prints a table, and adds it to the page if one is wanted."""
+    print("", table.text(), sep="\n", flush=True)
+    if options.markdown:
+        with options.markdown.open("a") as page:
+            page.write(f"\n{table.markdown()}\n")
+
+
+def run_cases(
+    options: argparse.Namespace, wanted: list[Program], failed: dict[str, Result], tools: Tools
+) -> Results:
+    """The cases, and their figures. `failed` stands for programs that are not asked."""
     effort = QUICK if options.quick else FULL
     if options.rounds:
         effort = dataclasses.replace(effort, rounds=options.rounds)
-    cases = chosen(options.cases, ALL_CASES, QUICK_CASES if options.quick else ALL_CASES, ",")
-    usual = QUICK_PROGRAMS if options.quick else tuple(PROGRAMS)
-    wanted = [PROGRAMS[name] for name in chosen(options.programs, tuple(PROGRAMS), usual, ";")]
     limit = measure.raise_descriptor_limit()
     effort = dataclasses.replace(effort, idle=min(effort.idle, limit - 200))
-    tools = prepare(options.peer_python, options.work.resolve(), wanted)
-
-    about = report.machine()
-    version = subprocess.check_output((tools.ours_python, "-VV"), text=True).strip()
-    about["python"] = f"{version} ({tools.peer_python})"
-    print(f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, {about['python']}")
-    failed = prove(wanted, tools)
-
     results: Results = {}
-    for name in cases:
+    default = QUICK_CASES if options.quick else ALL_CASES
+    for name in chosen(options.cases, ALL_CASES, default, ","):
         names = MEMORY_PROGRAMS[name] if name in MEMORY_PROGRAMS else CASES[name].programs
         inside = [program for program in wanted if program.name in names]
         able = [program for program in inside if program.name not in failed]
         if not able:
             continue
-        run_one = run_memory if name in (GROWTH, IDLE) else run_case
-        found = {**failed, **run_one(name, able, tools, effort)}
+        if name in (GROWTH, IDLE):
+            found = {**failed, **run_memory(name, able, tools, effort)}
+        else:
+            found = {**failed, **run_case(CASES[name], able, tools, effort)}
         results[name] = {program.name: found[program.name] for program in inside}
-        print("", *report.table_of(name, results[name]), sep="\n", flush=True)
-    print("", *report.figures_table(results), sep="\n")
+        show(report.table_of(name, results[name]), options)
+    show(report.figures_table(results), options)
+    return results
+
+
+def run_curves(
+    options: argparse.Namespace, wanted: list[Program], failed: dict[str, Result], tools: Tools
+) -> None:
+    """How cost grows, along each axis."""
+    effort = curves.QUICK if options.quick else curves.FULL
+    if options.rounds:
+        effort = dataclasses.replace(effort, rounds=options.rounds)
+    measure.raise_descriptor_limit()
+    able = [program for program in wanted if program.name not in failed]
+    axes = tuple(curves.AXES)
+    for name in chosen(options.axes, axes, axes, ","):
+        axis = curves.AXES[name]
+        found = {point: run_case(axis.case(point), able, tools, effort) for point in axis.points}
+        show(curves.table_of(axis, found), options)
+
+
+def benchmark(options: argparse.Namespace) -> None:
+    """Everything, in order."""
+    usual = QUICK_PROGRAMS if options.quick else tuple(PROGRAMS)
+    usual = curves.PROGRAMS if options.curves else usual
+    wanted = [PROGRAMS[name] for name in chosen(options.programs, tuple(PROGRAMS), usual, ";")]
+    tools = prepare(options.peer_python, options.work.resolve(), wanted)
+
+    about = report.machine()
+    version = subprocess.check_output((tools.ours_python, "-VV"), text=True).strip()
+    about["python"] = f"{version} ({tools.peer_python})"
+    line = f"{about['cpu']}, {about['cores']} cores, {about['kernel']}, {about['python']}"
+    print(line)
+    if options.markdown:
+        options.markdown.write_text(f"{line}\n")
+    failed = prove(wanted, tools)
+
+    if options.curves:
+        run_curves(options, wanted, failed, tools)
+        return
+    results = run_cases(options, wanted, failed, tools)
     if options.json:
         options.json.write_text(json.dumps(report.as_json(results, about), indent=1) + "\n")
 

@@ -164,6 +164,13 @@ class Honest(unittest.TestCase):
         report = self.check(Role({}, negotiated()), {"c": 7}, "--messages-total=7")
         assert report["connections"] == 4
 
+    def test_body_in_chunks(self) -> None:
+        role = Role({}, negotiated())
+        report = self.check(role, {"c": 1}, "--messages=1", "--headers=0", "--body=25000000")
+        assert role.seen.count("B") == 382
+        assert report["octets"] == 25_000_000
+        assert report["at_once"] == 1
+
 
 class Wrong(unittest.TestCase):
     """Filters that break the protocol: the status is 1 and the text says how."""
@@ -195,6 +202,25 @@ class Wrong(unittest.TestCase):
 
     def test_closed(self) -> None:
         self.check_answer("N", None, "closed by the filter, waiting for the reply to EOH (N)")
+
+    def test_closed_while_idle(self) -> None:
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"{folder}/socket")
+            listener.listen()
+            command = (LOAD, "--connections=0", "--idle=1", "--pause", f"{folder}/socket")
+            pipe = subprocess.PIPE
+            with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as run:
+                assert run.stdout
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(negotiated(protocol=0xFF080))
+                    assert run.stdout.readline() == "ready\n"
+                try:
+                    _, errors = run.communicate(timeout=20)
+                finally:
+                    run.kill()
+        assert run.returncode == 1
+        assert "cannot write" in errors
 
     def test_unknown_reply(self) -> None:
         self.check_answer("T", packet(b"Z"), "there is no such packet")
