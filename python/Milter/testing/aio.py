@@ -44,7 +44,7 @@ class AsyncSession(AnySession):
         except StopIteration as stop:
             value: T = stop.value
         except ProtocolError:
-            self._socket.close()
+            self._link.drop()
             self._settle()
             raise
         await self._flush()

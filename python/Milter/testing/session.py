@@ -118,7 +118,7 @@ class AnySession:
         """After steps: as the MTA, ends the connection if it gave up on the filter; raises or
         keeps what callbacks raised."""
         if self._conversation.given_up:
-            self._socket.close()
+            self._link.drop()
         raised = self._link.raised
         if not raised:
             return
@@ -184,7 +184,7 @@ class Session(AnySession):
         except StopIteration as stop:
             value: T = stop.value
         except ProtocolError:
-            self._socket.close()
+            self._link.drop()
             self._settle()
             raise
         self._flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,16 +26,36 @@ class Link:
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self.socket = connection
-        self.filter: Any = None
-        """The filter's object, if it is in this process and the connection has one by now."""
+        weakref.finalize(self, connection.close)  # for tests that forget it
         self.raised: list[tuple[str, BaseException]] = []
-        """What its callbacks raised, with the step's name."""
+        """What callbacks of a filter in this process raised, with the step's name."""
 
-    def end(self, timeout: float | None) -> bool:
+    @property
+    def filter(self) -> Any:
+        """The filter's object, if it is in this process and the connection has one by now."""
+        return None
+
+    def drop(self) -> None:
+        """Closes it, and waits for nothing."""
+        self.socket.close()
+
+    def end(self, timeout: float) -> bool:
         """Closes it, and waits until the filter has finished with it, if it is in this process.
         False if it has not after so many seconds."""
-        self.socket.close()
+        self.drop()
         return True
+
+
+class _Factory:
+    """Makes the object of the one connection, and keeps it."""
+
+    def __init__(self, factory: Callable[[], Any]) -> None:
+        self._factory = factory
+        self.made: Any = None
+
+    def __call__(self) -> Any:
+        self.made = self._factory()
+        return self.made
 
 
 class _Served(Link):
@@ -44,27 +65,33 @@ class _Served(Link):
     def __init__(self, factory: Callable[[], Any], options: Mapping[str, Any]) -> None:
         ours, theirs = socket.socketpair()
         super().__init__(ours)
-        self._factory = factory
+        self._factory = _Factory(factory)
         # It passes on to the usual one, so that the lines still reach the log.
         logger = logging.Logger("Milter")
         logger.parent = logging.getLogger("Milter")
         logger.addHandler(_Catching(self.raised))
         name = getattr(factory, "__name__", type(factory).__name__)
+        settings = {"name": name, "logger": logger, **options}
         try:
-            self._server = Server(self._make, None, **{"name": name, "logger": logger, **options})
+            self._server = Server(self._factory, None, **settings)
             self._server.adopt(theirs)
             self._server.start()
         except BaseException:
             ours.close()
             theirs.close()
             raise
+        weakref.finalize(self, self._server.abandon).atexit = False
 
-    def _make(self) -> Any:
-        self.filter = self._factory()
-        return self.filter
+    @property
+    def filter(self) -> Any:
+        return self._factory.made
 
-    def end(self, timeout: float | None) -> bool:
-        super().end(timeout)
+    def drop(self) -> None:
+        super().drop()
+        self._server.abandon()
+
+    def end(self, timeout: float) -> bool:
+        super().drop()
         self._server.stop()
         if self._server.join(timeout):
             return True
