@@ -18,7 +18,7 @@ PACKAGE_FILES = $(shell find pyproject.toml meson.build meson_options.txt src in
 	-type f -not -name '*.pyc')
 
 .PHONY: demo test unit libmilter states pytest needs-test record sanitize sanitize-python valgrind \
-	coverage hostile soak fuzz bench lint format wheel clean
+	coverage hostile soak fuzz bench bench-testing lint format wheel clean
 
 # An example filter and messages sent to it; no mail server.
 demo: $(VENV)/installed
@@ -116,6 +116,10 @@ needs-test:
 # Figures beside those of the peers. It installs what it needs itself. ARGS goes to the program.
 bench:
 	@/usr/bin/python3 bench/run.py $(ARGS)
+
+# What a test costs that sends one message through a filter's class.
+bench-testing: $(VENV)/installed
+	@$(BIN)/python bench/testing.py
 
 lint: $(VENV)/tools
 	@$(NEEDS) build lint bench

@@ -185,7 +185,7 @@ def test_client_login_and_tls(profile):
         result = mta.send(
             MESSAGE, client="h.test[192.0.2.1]:99", helo="h", auth=Auth("ann", "LOGIN"), tls=tls
         )
-        seeing = mta.filter
+        first, seeing = result, mta.filter
         assert seeing.client == ("h.test", ("192.0.2.1", 99))
         assert seeing.seen == ["connect", "hello", *STEPS[1:]]  # HELO once more after STARTTLS
         assert "X-Seen: 9\n" in result.message.decode()
@@ -208,7 +208,11 @@ def test_client_login_and_tls(profile):
         assert seeing.macros["{auth_authen}"] is None
         mta.send(MESSAGE, client="h.test[192.0.2.1]:99", helo="h", tls=True)
         assert mta.filter is not seeing  # another client
-        assert mta.filter.macros["{cert_subject}"] is None
+        assert not mta.filter.macros["{cert_subject}"]
+        steps = [line.split()[1] for line in first.trace if line[0] == ">" and "MACRO" not in line]
+        assert steps[: 5 if profile == "postfix" else 4] == (
+            ["OPTNEG", "CONNECT", "HELO", *["ABORT"] * (profile == "postfix"), "HELO"]
+        )
 
 
 def test_sendmails_connect_information():

@@ -493,6 +493,9 @@ class Conversation:
 
     def encrypt(self, client: Client, tls: Tls) -> None:
         """What STARTTLS changes; the client says HELO again after it."""
+        if self.profile.aborts_at_quit(self._said_helo):
+            self.abort()
+        self._said_helo = False
         self._know(self.profile.session_values(client, self.hostname, tls))
         self._session_values = self._values
 

@@ -147,9 +147,11 @@ class Sendmail(Profile):
         return given
 
     def session_values(self, client: Client, host: str, tls: Tls | None) -> Values:
-        """With the interface; its address only for clients of other machines."""
+        """With the interface, its address only for clients of other machines; what a certificate
+        would tell is empty without one."""
         local = client.address is None or client.address.startswith(("127.", "::1", "/"))
         address = client.address or "unknown"
+        tls = tls and replace(tls, subject=tls.subject or "", issuer=tls.issuer or "")
         return {
             **super().session_values(client, host, tls),
             "_": f"{client.name} [{address}]" if client.name else f"[{address}]",
