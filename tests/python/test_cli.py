@@ -90,6 +90,24 @@ def test_send(filter_spec, write, capsys, subject, expected):
     lines = out.splitlines()
     assert (status, lines[0]) == expected
     assert err == ""
+    added = f"add header X-Word: {subject}"
+    at_end = {
+        "fine": [added, "continue"],
+        "hold": ["quarantine: be\\x1bcause", added, "continue"],
+        "drop": [added, "discard"],
+        "later": [added, "450 4.2.0 not \xfc now"],
+        "no": [added, "reject"],
+    }[subject]
+    steps = [
+        ["negotiate", "version 6", "version 6, actions all"],
+        ["mail", "<a@b>", "continue"],
+        ["rcpt", "<c@d>", "continue"],
+        ["header", "3: From, To, Subject", "continue"],
+        ["eom", at_end[0]],
+        *([each] for each in at_end[1:]),
+    ]
+    below = len(steps) + 1
+    assert [re.split(r"\s{2,}", line.strip()) for line in lines[1:below]] == steps
     difference = [
         "  --- message",
         "  +++ message (filtered)",
@@ -101,15 +119,20 @@ def test_send(filter_spec, write, capsys, subject, expected):
         "   ",
         "   hello",
     ]
-    assert lines[1:] == (difference if status <= 10 else [])
+    assert lines[below:] == (difference if status <= 10 else [])
 
 
 def test_send_refused_recipients(filter_spec, write, capsys):
     name = write("fine", to="c@d, no@d")
     assert main(["send", "--socket", filter_spec, name]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:9] == [
-        "fine.eml: accepted",
+    assert lines[0] == "fine.eml: accepted"
+    assert lines[4:6] == [
+        "  rcpt       <no@d>                550-5.1.1 nobody",
+        "                                   550 5.1.1 here",
+    ]
+    at = lines.index("  <no@d>: rejected:")
+    assert lines[at : at + 8] == [
         "  <no@d>: rejected:",
         "    550-5.1.1 nobody",
         "    550 5.1.1 here",
@@ -148,7 +171,7 @@ def test_send_options_reach_the_filter(filter_spec, write, capsys):
 def test_send_from_standard_input(filter_spec, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Subject: drop\n\n")))
     assert main(["send", "--socket", filter_spec, "-"]) == 11
-    assert capsys.readouterr().out == "-: discarded\n"
+    assert capsys.readouterr().out.startswith("-: discarded\n")
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\xff\r\n", b"no blank line", b"From: \xff\xfe <\n\n"])
@@ -164,7 +187,11 @@ def test_send_what_is_hardly_mail(filter_spec, tmp_path, content, capsys):
         (["unix:nothing", "fine.eml"], 15, "cannot connect to unix:nothing: No such file"),
         (["x25:1", "fine.eml"], 15, "the socket type 'x25' is not known"),
         (["unix:nothing", "missing.eml"], 1, "missing.eml: No such file or directory"),
-        (["unix:nothing", "."], 1, ".: Is a directory"),
+        (["unix:nothing", "."], 1, ".: it is a folder, but no maildir"),
+        (["missing.py", "fine.eml"], 1, "missing.py: no such file"),
+        (["unix:nothing", "fine.eml", "--output", "fine.eml"], 1, "fine.eml: File exists"),
+        (["unix:nothing", "fine.eml", "--default-action", "x"], 2, "postfix has no action 'x'"),
+        (["unix:nothing", "fine.eml", "--repeat", "5"], 15, "cannot connect to unix:nothing"),
     ],
 )
 def test_send_errors_are_one_line(write, capsys, arguments, status, error):
@@ -210,6 +237,9 @@ def test_send_to_what_is_no_filter(write, capsys, reply, error):
     [[], ["send"], ["send", "x"], ["run", "x.py"], ["nothing"],
      ["send", "--socket", "s", "x", "--client", "???"],
      ["send", "--socket", "s", "x", "--macro", "y"],
+     ["send", "--socket", "s", "x", "--timeout", "0"],
+     ["send", "--socket", "s", "x", "--actions", "ADDHDRS+NOTHING"],
+     ["send", "--socket", "s", "x", "--repeat", "2", "--trace"],
      ["run", "x.py", "--socket", "s", "--mode", "9"]],
 )  # fmt: skip
 def test_usage_errors(arguments, capsys):

@@ -18,7 +18,7 @@ import Milter
 from Milter import Base, Server
 from Milter.cli.exits import CommandError
 
-__all__ = ["filters_in", "load_filter", "load_only", "split_target"]
+__all__ = ["filters_in", "load_filter", "load_only", "split_target", "target_of"]
 
 
 def load_filter(target: str) -> Callable[[], Any]:
@@ -36,6 +36,15 @@ def split_target(target: str) -> tuple[str, str]:
     """The file and the name in FILE.py[:NAME]; the name is "" where there is none."""
     file, colon, name = target.rpartition(":")
     return (file, name) if colon and name.isidentifier() else (target, "")
+
+
+def target_of(text: str) -> str | Callable[[], Any]:
+    """What SPEC|FILE.py[:NAME] means: the specification of a socket, or what makes the objects of
+    the filter in that file. Raises CommandError."""
+    file, _ = split_target(text)
+    if not file.endswith(".py") or text.startswith(("unix:", "local:")):
+        return text
+    return load_filter(text)
 
 
 def load_only(target: str) -> tuple[ModuleType, Callable[[], Any] | None]:

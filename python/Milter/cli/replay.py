@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from Milter.cli.exits import CommandError, Exit
-from Milter.cli.load import load_filter, split_target
+from Milter.cli.load import target_of
 from Milter.cli.show import Printer
 from Milter.testing import ConnectError
 from Milter.testing.replaying import replay
@@ -86,11 +86,8 @@ def _read(path: Path) -> list[tuple[Path, Transcript]]:
 
 
 def _target(text: str) -> Target:
-    """A socket's specification as it is, or what makes the filter's objects in a file."""
-    file, _ = split_target(text)
-    if not file.endswith(".py") or text.startswith(("unix:", "local:")):
-        return text
+    """As target_of; what is wrong with it is a mistake of the command line."""
     try:
-        return load_filter(text)
+        return target_of(text)
     except CommandError as error:
         raise CommandError(str(error), Exit.USAGE) from error

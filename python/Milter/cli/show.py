@@ -6,6 +6,7 @@ import os
 from typing import TextIO
 
 from Milter.testing import Reply, Result, Verdict
+from Milter.testing.table import table as rows_as_lines
 from Milter.testing.text import printable
 
 __all__ = ["Printer"]
@@ -40,8 +41,11 @@ class Printer:
             )
         self._colour = colour
 
-    def result(self, name: str, result: Result, *, trace: bool = False) -> None:
-        """One message's outcome. name: what the message is called; trace: the packets too."""
+    def result(
+        self, name: str, result: Result, *, table: bool = False, trace: bool = False
+    ) -> None:
+        """One message's outcome. name: what the message is called; table: the steps and their
+        answers too; trace: the packets too."""
         verdict = self._paint(str(result.verdict), _VERDICT_COLOURS[result.verdict])
         line = f"{self._paint(printable(name), _BOLD)}: {verdict}"
         if result.step != "eom":
@@ -49,6 +53,10 @@ class Printer:
         if result.verdict is Verdict.QUARANTINED and result.quarantine is not None:
             line += f": {printable(result.quarantine)}"
         self._line(line + _reply(result.reply, indent=2))
+        for row in rows_as_lines(result.steps()) if table else ():
+            self._line(f"  {self._paint(row, _DIM)}")
+        for error in result.errors:
+            self._line(f"  {self._paint(f'error {printable(str(error))}', _RED)}")
         for each in result.recipients:
             if each.verdict is not result.verdict:
                 colour = _VERDICT_COLOURS[each.verdict]

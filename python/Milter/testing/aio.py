@@ -12,7 +12,7 @@ from Milter import _wire
 from Milter.testing.client import Auth, Client, Macros, Tls
 from Milter.testing.content import Address, Content
 from Milter.testing.delivery import deliver
-from Milter.testing.errors import FilterClosed, ProtocolError
+from Milter.testing.errors import FilterClosed, FilterTimeout, ProtocolError
 from Milter.testing.mta import AnyMTA, Introduction
 from Milter.testing.result import Result
 from Milter.testing.session import READ, AnySession
@@ -43,7 +43,9 @@ class AsyncSession(AnySession):
                     await self._receive(end - loop.time())
         except StopIteration as stop:
             value: T = stop.value
-        except ProtocolError:
+        except ProtocolError as error:
+            if isinstance(error, FilterTimeout):
+                self._patience = 0.0  # it has been waited for
             self._link.drop()
             self._settle()
             raise
@@ -176,13 +178,13 @@ class AsyncSession(AnySession):
         except (FilterClosed, OSError):
             pass  # it was faster
         finally:
-            ended = await asyncio.to_thread(self._link.end, self._timeout)
+            ended = await asyncio.to_thread(self._link.end, self._patience)
         self._end(ended)
 
     async def vanish(self) -> None:
         """See Session.vanish."""
         self._conversation.over = True
-        await asyncio.to_thread(self._link.end, self._timeout)
+        await asyncio.to_thread(self._link.end, self._patience)
 
     async def __aenter__(self) -> AsyncSession:
         return self

@@ -28,7 +28,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Change:
-    """Base of all changes. Texts are str as the filter sent them (surrogateescape)."""
+    """Base of all changes. Texts are str as the filter sent them (surrogateescape). str() tells the
+    change in words."""
 
     def apply(self, draft: Draft) -> None:
         """Makes the change in a queued message; how, is that MTA's."""
@@ -46,6 +47,9 @@ class AddHeader(Change):
         """Appends the header below all others."""
         draft.add_header(self.name, self.value)
 
+    def __str__(self) -> str:
+        return f"add header {self.name}: {self.value}"
+
 
 @dataclass(frozen=True)
 class InsertHeader(Change):
@@ -58,6 +62,9 @@ class InsertHeader(Change):
     def apply(self, draft: Draft) -> None:
         """Inserts the header, counting the MTA's own Received."""
         draft.insert_header(self.index, self.name, self.value)
+
+    def __str__(self) -> str:
+        return f"insert header at {self.index}, {self.name}: {self.value}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,10 @@ class ChangeHeader(Change):
         """Replaces or deletes the header; appends one where there are not so many of the name."""
         draft.change_header(self.index, self.name, self.value)
 
+    def __str__(self) -> str:
+        which = f"header {self.name} ({self.index})"
+        return f"change {which}: {self.value}" if self.value else f"delete {which}"
+
 
 @dataclass(frozen=True)
 class AddRecipient(Change):
@@ -84,6 +95,9 @@ class AddRecipient(Change):
         """Adds the recipient to the envelope."""
         draft.add_recipient(self.address, self.params)
 
+    def __str__(self) -> str:
+        return _with_params(f"add recipient {self.address}", self.params)
+
 
 @dataclass(frozen=True)
 class DeleteRecipient(Change):
@@ -94,6 +108,9 @@ class DeleteRecipient(Change):
     def apply(self, draft: Draft) -> None:
         """Takes the recipient out of the envelope; without effect if it is not there."""
         draft.delete_recipient(self.address)
+
+    def __str__(self) -> str:
+        return f"delete recipient {self.address}"
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,9 @@ class ChangeSender(Change):
         """Puts another sender, and its parameters, into the envelope."""
         draft.change_sender(self.address, self.params)
 
+    def __str__(self) -> str:
+        return _with_params(f"change sender to {self.address}", self.params)
+
 
 @dataclass(frozen=True)
 class ReplaceBody(Change):
@@ -118,6 +138,9 @@ class ReplaceBody(Change):
         """Puts the new body in the place of the old one."""
         draft.replace_body(self.body)
 
+    def __str__(self) -> str:
+        return f"replace body: {len(self.body)} bytes"
+
 
 @dataclass(frozen=True)
 class Quarantine(Change):
@@ -128,6 +151,9 @@ class Quarantine(Change):
     def apply(self, draft: Draft) -> None:
         """Notes the reason: the message is held, not delivered."""
         draft.quarantine(self.reason)
+
+    def __str__(self) -> str:
+        return f"quarantine: {self.reason}"
 
 
 # Each changing reply: the action that it needs, and what it becomes.
@@ -142,6 +168,10 @@ _KINDS: dict[bytes, tuple[str, Callable[..., Change]]] = {
     b"b": ("CHGBODY", ReplaceBody),
     b"q": ("QUARANTINE", Quarantine),
 }
+
+
+def _with_params(words: str, params: str | None) -> str:
+    return f"{words} {params}" if params else words
 
 
 def needed_action(command: bytes) -> str | None:

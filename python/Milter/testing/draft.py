@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import IO
 
 from Milter.testing.reply import Reply
 from Milter.testing.text import bare, to_bytes, to_str
@@ -253,10 +254,14 @@ class Draft:
     def message(self) -> bytes:
         """The message as it would be delivered, without what the MTA itself adds."""
         whole = BytesIO()
-        whole.write(self._ended(self.head))
-        for piece in self._pieces():
-            whole.write(self._ended(piece))
+        self.write(whole)
         return whole.getvalue()
+
+    def write(self, file: IO[bytes]) -> None:
+        """Writes `message` to a file, piece by piece."""
+        file.write(self._ended(self.head))
+        for piece in self._pieces():
+            file.write(self._ended(piece))
 
     @property
     def envelope(self) -> Envelope:

@@ -6,12 +6,14 @@ import difflib
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from typing import IO
 
 from Milter import _wire
 from Milter.testing.changes import Change
 from Milter.testing.draft import Draft, Envelope
 from Milter.testing.errors import FilterError
 from Milter.testing.reply import Reply
+from Milter.testing.table import Row, rows, table
 from Milter.testing.text import printable
 from Milter.testing.trace import Trace
 
@@ -128,6 +130,34 @@ class Result:
     def trace(self) -> list[str]:
         """What was sent (">") and answered ("<"), one packet a line."""
         return self.packets.lines()
+
+    def steps(self) -> list[Row]:
+        """What was sent and what was answered, step by step, in words; the first message of a
+        session has those of negotiation, connect and HELO too."""
+        return rows(self.packets)
+
+    def summary(self) -> str:
+        """The outcome in a line: verdict, step if it is not the end, reply or reason."""
+        at = "" if self.step == "eom" else f" at {self.step}"
+        held = self.verdict is Verdict.QUARANTINED and self.quarantine
+        reason = held or (str(self.reply) if self.reply else "")
+        lines = [printable(line) for line in reason.split("\n")]
+        return f"{self.verdict}{at}" + (f": {' / '.join(lines)}" if reason else "")
+
+    def __repr__(self) -> str:
+        return f"<Result: {self.summary()}>"
+
+    def __str__(self) -> str:
+        """The session as people read it: the outcome, each step and its answer, what changed."""
+        lines = [self.summary(), *table(self.steps())]
+        lines += [f"error {error}" for error in self.errors]
+        if self.verdict.queued and (diff := self.diff()):
+            lines += diff.split("\n")
+        return "\n  ".join(lines)
+
+    def write(self, file: IO[bytes]) -> None:
+        """Writes `message` to a binary file, without a second copy of it in memory."""
+        self._draft.write(file)
 
     def _texts(self, context: int) -> tuple[list[str], list[str]]:
         """Lines of the message before and after; of a body that stayed only the first ones."""

@@ -44,6 +44,7 @@ class AnySession:
         self._socket = link.socket
         self._conversation = conversation
         self._timeout = timeout
+        self._patience = timeout  # seconds for a filter in this process to end
 
     @property
     def filter(self) -> Any:
@@ -183,7 +184,9 @@ class Session(AnySession):
                     self._receive(end)
         except StopIteration as stop:
             value: T = stop.value
-        except ProtocolError:
+        except ProtocolError as error:
+            if isinstance(error, FilterTimeout):
+                self._patience = 0.0  # it has been waited for
             self._link.drop()
             self._settle()
             raise
@@ -346,14 +349,14 @@ class Session(AnySession):
         except (FilterClosed, OSError):
             pass  # it was faster
         finally:
-            ended = self._link.end(self._timeout)
+            ended = self._link.end(self._patience)
         self._end(ended)
 
     def vanish(self) -> None:
         """Breaks off without a word, as a crashed MTA does. What a filter in this process still
         raises is not told."""
         self._conversation.over = True
-        self._link.end(self._timeout)
+        self._link.end(self._patience)
 
     def __enter__(self) -> Session:
         return self

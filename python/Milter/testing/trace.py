@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from Milter import _wire
 from Milter.testing.text import printable
 
-__all__ = ["Packet", "Trace", "format_packet", "packet_name"]
+__all__ = ["Packet", "Trace", "format_flags", "format_packet", "packet_name"]
 
 Packet = tuple[Any, ...]
 """A packet as Milter._wire.Decoder gives it: (command, field, ...)."""
@@ -23,7 +24,8 @@ def packet_name(direction: int, command: bytes) -> str:
     return kind[0] if kind else repr(command)
 
 
-def _flags(value: int, names: dict[str, int]) -> str:
+def format_flags(value: int, names: dict[str, int]) -> str:
+    """A bit mask as names joined by +; names: see ACTIONS and PROTOCOL of Milter._wire."""
     known = [name for name, bit in names.items() if value & bit]
     rest = value & ~sum(names.values())
     return "+".join([*known, *([hex(rest)] if rest else [])]) or "none"
@@ -47,8 +49,8 @@ def format_packet(direction: int, packet: Packet) -> str:
         version, actions, protocol, *lists = fields
         words = [
             f"version {version}",
-            f"actions {_flags(actions, _wire.ACTIONS)}",
-            f"protocol {_flags(protocol, _wire.PROTOCOL)}",
+            f"actions {format_flags(actions, _wire.ACTIONS)}",
+            f"protocol {format_flags(protocol, _wire.PROTOCOL)}",
             *(_field(item) for item in lists),
         ]
     elif name == "MACRO" and isinstance(fields[1], bytes | list):
@@ -75,6 +77,9 @@ class Trace:
         if packet[0] in (b"B", b"b") and len(packet) == 2 and len(packet[1]) > _SHOWN:
             packet = (packet[0], packet[1][:_SHOWN], len(packet[1]))
         self._packets.append((direction, packet))
+
+    def __iter__(self) -> Iterator[tuple[int, Packet]]:
+        return iter(self._packets)
 
     def lines(self) -> list[str]:
         """The packets as lines, see format_packet."""
