@@ -161,7 +161,7 @@ def test_options_reach_the_filter(filters: str, capsys: pytest.CaptureFixture[st
          "value": "h 192.0.2.9 j=mx {auth_authen}=joe {tls_version}=TLSv1.3 {mine}=1 v=None"}
     ]  # fmt: skip
     assert told["steps"][0]["answer"] == "version 6, actions ADDHDRS+CHGBODY"
-    assert {"step": "mail", "sent": "<x@y> SIZE=5", "answer": "continue"} in told["steps"]
+    assert {"step": "connect", "sent": "h [192.0.2.9]:54321", "answer": "continue"} in told["steps"]
     assert told["envelope"] == {"sender": "x@y", "rcpts": ["c@d"]}
     assert (told["verdict"], told["step"], told["reply"]) == ("accepted", "eom", None)
     assert told["diff"].startswith("--- message\n")

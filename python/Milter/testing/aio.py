@@ -242,15 +242,17 @@ class AsyncMTA(AnyMTA[AsyncSession]):
         time_out_at: str | None = None,
     ) -> Result:
         """See MTA.send."""
+        self.latest = None
         wanted = Introduction(client, helo, tls)
         if self._is_stale(wanted):
             await self.close()
         if self._current is None:
             self._current = await self._introduced(wanted)
             self._current_for = wanted
-        return await self._current.send(
+        self.latest = await self._current.send(
             message, sender, rcpts, auth=auth, macros=macros, time_out_at=time_out_at
         )
+        return self.latest
 
     async def close(self) -> None:
         """See MTA.close."""

@@ -77,6 +77,8 @@ class AnyMTA(Generic[SessionT]):
         self.default_action = default_action
         self.keep_bytes = keep_bytes
         self._server_options = dict(server or {})
+        self.latest: Result | None = None
+        """What the latest `send` returned; None if there was none, or it raised."""
         self._current: SessionT | None = None
         self._current_for: Introduction | None = None
         self._conversation()  # so that what is wrong with the arguments is told now
@@ -179,15 +181,17 @@ class MTA(AnyMTA[Session]):
         """Sends a message through one open session, as Session.send does. A new session is begun,
         as session() does, when client, helo or tls differ from those of the last message, and
         when that one ended."""
+        self.latest = None
         wanted = Introduction(client, helo, tls)
         if self._is_stale(wanted):
             self.close()
         if self._current is None:
             self._current = self._introduced(wanted)
             self._current_for = wanted
-        return self._current.send(
+        self.latest = self._current.send(
             message, sender, rcpts, auth=auth, macros=macros, time_out_at=time_out_at
         )
+        return self.latest
 
     def close(self) -> None:
         """Ends the session that `send` keeps open. Raises as Session.close does."""

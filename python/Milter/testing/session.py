@@ -25,6 +25,7 @@ from Milter.testing.errors import (
 )
 from Milter.testing.result import Result
 from Milter.testing.steps import Answer, Message, Need, Offer, Steps
+from Milter.testing.table import Row, rows
 from Milter.testing.target import Link
 from Milter.testing.trace import Packet
 
@@ -81,6 +82,10 @@ class AnySession:
     def trace(self) -> list[str]:
         """The packets since the last whole message, one a line."""
         return self._conversation.trace.lines()
+
+    def steps(self) -> list[Row]:
+        """What was sent and answered since the last whole message, step by step, in words."""
+        return rows(self._conversation.trace)
 
     @property
     def bytes(self) -> tuple[tuple[int, bytes], ...]:
