@@ -103,6 +103,10 @@ class AnyMTA(Generic[SessionT]):
             self._current_for != wanted or self._current.closed or self._current.held is not None
         )
 
+    def __repr__(self) -> str:
+        target = getattr(self.target, "__name__", None) or str(self.target)
+        return f"<{type(self).__name__} as {self.profile.name} for {target}>"
+
     @property
     def current(self) -> SessionT | None:
         """The session that `send` keeps open; None if there is none."""

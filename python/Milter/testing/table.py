@@ -14,7 +14,7 @@ from Milter.testing.trace import Packet, Trace, format_flags
 
 __all__ = ["Row", "rows", "table"]
 
-_WIDEST = 50  # characters in the column of what was sent
+_WIDEST = 50  # characters of what was sent
 
 _STEP_OF = {b"O": "negotiate", **{step.command: name for name, step in STEPS.items()}}
 
@@ -132,7 +132,8 @@ def _answer(packet: Packet) -> str:
         known = "all" if actions == _wire.ALL_ACTIONS else format_flags(actions, _wire.ACTIONS)
         return f"version {version}, actions {known}"
     if needed_action(command):
-        return printable(str(read_change(command, tuple(fields))).replace("\n", " "))
+        change = " ".join(str(read_change(command, tuple(fields))).split())
+        return _shortened(printable(change), _WIDEST + 20)
     return "progress" if command == b"p" else printable(repr(command))
 
 
@@ -140,5 +141,5 @@ def _text(value: bytes | int) -> str:
     return printable(value) if isinstance(value, bytes) else str(value)
 
 
-def _shortened(line: str) -> str:
-    return line if len(line) <= _WIDEST else line[: _WIDEST - 3] + "..."
+def _shortened(line: str, most: int = _WIDEST) -> str:
+    return line if len(line) <= most else line[: most - 3] + "..."
