@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import suppress
 
 from Milter import _wire
 
@@ -55,7 +56,7 @@ class FakeFilter(threading.Thread):
         try:
             while True:
                 connection, _ = self._listener.accept()
-                with connection:
+                with connection, suppress(ConnectionError):  # the MTA may be gone
                     if self._stopping:
                         return
                     connection.settimeout(30)

@@ -621,7 +621,7 @@ def test_postfix_macros_step_by_step():
 def test_macro_lists_of_the_filter():
     lists = b"\0\0\0\x02{client_addr}, i {nope}\0" + b"\0\0\0\x03\0" + b"\0\0\0\x05j\0"
     conversation = negotiated(options(lists=lists, protocol=0x1B7), profile=POSTFIX)
-    assert conversation.symlists == {
+    assert conversation.macros.lists == {
         "mail": ("{client_addr}", "i", "{nope}"), "rcpt": (), "eom": ("j",),
     }  # fmt: skip
     play(conversation, conversation.connect(Client()), [])

@@ -8,15 +8,14 @@ in an event loop. Whole messages are in delivery.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import NoReturn
 
 from Milter import _wire
 from Milter.testing.changes import Change, ReplaceBody, needed_action, read_change
-from Milter.testing.client import Auth, Client, Macros, Tls, bare_macros, macro_key
+from Milter.testing.client import Auth, Client, Macros, Tls
 from Milter.testing.draft import Draft
 from Milter.testing.errors import (
     FilterClosed,
@@ -25,7 +24,8 @@ from Milter.testing.errors import (
     ProtocolError,
     SessionOver,
 )
-from Milter.testing.profile import Profile, Values
+from Milter.testing.known import KnownMacros
+from Milter.testing.profile import Profile
 from Milter.testing.steps import (
     ANSWERS,
     BEFORE,
@@ -61,9 +61,9 @@ class Conversation:
     Profile.failures). keep_bytes: whether `bytes` has all that passed.
 
     output: bytes for the filter; the driver takes them. negotiated: what the filter asked for.
-    held: step and answer that decide for the whole connection, such as a rejected client.
-    given_up: whether the MTA has ended the connection because of an error. changes: what the
-    filter asked to change in the current message. step: the latest one.
+    macros: the values that are known. held: step and answer that decide for the whole connection,
+    such as a rejected client. given_up: whether the MTA has ended the connection because of an
+    error. changes: what the filter asked to change in the current message. step: the latest one.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Conversation:
         self.strict = strict
         self.default_action = default_action
         self.negotiated: Offer | None = None
-        self.symlists: dict[str, tuple[str, ...]] = {}
+        self.macros = KnownMacros(profile, macros or {})
         self.output = bytearray()
         self.step = "negotiate"
         self.held: tuple[str, Answer] | None = None
@@ -102,11 +102,6 @@ class Conversation:
         self._too_late = ""  # what did not happen in time
         self._error: ProtocolError | None = None
         self._suspects: list[str] = []  # steps that an answer too many may belong to
-        self._given = bare_macros(macros or {})  # by the caller: they come before our own
-        self._session_values: Values = {}
-        self._values: Values = {}
-        self._extra: dict[str, list[str]] = {}  # macros on no list, by the stage that sends them
-        self._macro_packets: dict[str, tuple[bytes, Packet]] = {}  # as long as no value changes
         self._skipped: set[str] = set()
         self._said_helo = False
         self._mail_answered = False
@@ -203,13 +198,17 @@ class Conversation:
         """Waits for the next packet."""
         self.check_open()
         while (packet := self._next_packet()) is None:
-            if self._eof:
-                cut = " inside a packet" if self._decoder.pending else ""
-                self._fault("closed", f"the filter closed the connection{cut}", FilterClosed)
-            if self._too_late:
-                self._fault("timeout", self._too_late, FilterTimeout)
+            self._check_there()
             yield Need.INPUT
         return packet
+
+    def _check_there(self) -> None:
+        """Whether there is still somebody to talk to, where all that came has been read."""
+        if self._eof:
+            cut = " inside a packet" if self._decoder.pending else ""
+            self._fault("closed", f"the filter closed the connection{cut}", FilterClosed)
+        if self._too_late:
+            self._fault("timeout", self._too_late, FilterTimeout)
 
     def expect_silence(self) -> None:
         """Notices what nothing asked for. An MTA does not: it takes it for the next answer."""
@@ -295,7 +294,7 @@ class Conversation:
             what = f"{len(names)} macros for {STAGES[stage]}, where {most} are the most"
             self._fault("long macro list", what)
         else:
-            self.symlists[STAGES[stage]] = tuple(names)
+            self.macros.lists[STAGES[stage]] = tuple(names)
 
     def _has(self, bit: int) -> bool:
         return self.negotiated is not None and bool(self.negotiated.protocol & bit)
@@ -304,37 +303,6 @@ class Conversation:
     def leading_space(self) -> bool:
         """Whether header values keep their leading space (HDR_LEADSPC, protocol sheet 2.7)."""
         return self._has(BITS["HDR_LEADSPC"])
-
-    # ---------------------------------------------------------------------------------- macros
-
-    def _know(self, values: Values) -> None:
-        """Takes values of macros; those of the caller come before them."""
-        self._values = {**self._values, **values, **self._given}
-        self._macro_packets.clear()
-
-    def _send_also(self, stage: str, names: Macros) -> None:
-        """Macros that are on no list of the MTA, but were given by the caller, go with a stage."""
-        listed = {macro_key(name) for usual in self.profile.macros.values() for name in usual}
-        self._extra[stage] = [
-            name if len(name) == 1 else f"{{{name}}}" for name in names if name not in listed
-        ]
-
-    def _send_macros(self, step: str) -> None:
-        if step not in self._macro_packets:
-            stage = self.profile.macro_stage.get(step, step)
-            names = self.profile.macro_names(stage, self.symlists)
-            if stage not in self.symlists and self._extra.get(stage):
-                names = (*(names or ()), *self._extra[stage])
-            if names is None:
-                return
-            strings = []
-            for name in names:
-                value = self._values.get(macro_key(name))
-                if value is not None:
-                    strings += [to_bytes(name), to_bytes(value)]
-            packet: Packet = (b"D", STEPS[step].command, strings)
-            self._macro_packets[step] = (_wire.encode(_wire.TO_FILTER, *packet), packet)
-        self._send_encoded(*self._macro_packets[step])
 
     # ----------------------------------------------------------------------------------- steps
 
@@ -352,8 +320,11 @@ class Conversation:
             return GO_ON
         try:
             self.expect_silence()
+            if not self._decoder.pending:
+                self._check_there()
             self.step = name
-            self._send_macros(name)
+            if macros := self.macros.packet(name):
+                self._send_encoded(*macros)
             if omitted:
                 return GO_ON
             self._send(step.command, *fields)
@@ -473,11 +444,7 @@ class Conversation:
 
     def connect(self, client: Client, tls: Tls | None = None) -> Steps[Answer]:
         """Tells about the client. tls: if it is encrypted from the start."""
-        known = self.profile.session_values(client, self.hostname, tls)
-        self._values = {}
-        self._know(known)
-        self._session_values = self._values
-        self._send_also("connect", {k: v for k, v in self._given.items() if k not in known})
+        self.macros.begin_session(self.profile.session_values(client, self.hostname, tls))
         fields = self.profile.connect_fields(client)
         return self._hold((yield from self._run_step("connect", *fields)))
 
@@ -496,8 +463,7 @@ class Conversation:
         if self.profile.aborts_at_quit(self._said_helo):
             self.abort()
         self._said_helo = False
-        self._know(self.profile.session_values(client, self.hostname, tls))
-        self._session_values = self._values
+        self.macros.begin_session(self.profile.session_values(client, self.hostname, tls))
 
     def helo(self, name: str) -> Steps[Answer]:
         """HELO or EHLO with the name that the client gave."""
@@ -515,8 +481,7 @@ class Conversation:
         self._refused = False
         self._skipped = set()
         self._messages += 1
-        self._values = self._session_values
-        self._know(
+        self.macros.begin_message(
             {
                 "i": self._queue_id if self.profile.queue_id_at_mail else None,
                 **self.profile.mail_values(bare(sender), auth),
@@ -531,10 +496,10 @@ class Conversation:
 
     def rcpt(self, rcpt: str, *args: str) -> Steps[Answer]:
         """RCPT TO, with ESMTP arguments. The address goes out in angle brackets."""
-        self._know(self.profile.rcpt_values(bare(rcpt)))
+        self.macros.know(self.profile.rcpt_values(bare(rcpt)))
         answer = yield from self._run_step("rcpt", _arguments(rcpt, args), address=bracketed(rcpt))
-        if not answer.refuses and self._values.get("i") is None:
-            self._know({"i": self._queue_id})
+        if not answer.refuses and self.macros.get("i") is None:
+            self.macros.know({"i": self._queue_id})
         return answer
 
     @property
@@ -565,20 +530,10 @@ class Conversation:
         """An SMTP command that the MTA does not know. Nothing is sent with a version below 3."""
         return (yield from self._run_step("unknown", to_bytes(self.profile.unknown_command(line))))
 
-    @contextmanager
-    def more_macros(self, macros: Values) -> Iterator[None]:
-        """Gives macros values from the next MAIL on, until it is left."""
-        self._send_also("mail", macros)
-        given, self._given = self._given, {**self._given, **macros}
-        try:
-            yield
-        finally:
-            self._given = given
-
     def know_message(self, draft: Draft) -> None:
         """What the MTA learns from a message's content."""
         if values := self.profile.message_values(draft, self.hostname, self._queue_id):
-            self._know(values)
+            self.macros.know(values)
 
     def drop(self) -> None:
         """Breaks off as the MTA does when it hangs up on the client by itself: without a word."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from Milter.testing.changes import Quarantine
-from Milter.testing.client import Auth, bare_macros
+from Milter.testing.client import Auth
 from Milter.testing.conversation import Conversation
 from Milter.testing.draft import Draft
 from Milter.testing.result import RecipientResult, Result, Verdict
@@ -48,7 +48,7 @@ def deliver(
     conversation.check_open()
     recipients: list[RecipientResult] = []
     conversation.time_out_at = time_out_at
-    with conversation.more_macros(bare_macros(message.macros)):
+    with conversation.macros.more(message.macros):
         answer = yield from _transaction(conversation, message, draft, recipients, auth)
     conversation.time_out_at = None
     step = conversation.step

@@ -61,7 +61,7 @@ class AnySession:
     @property
     def symlists(self) -> dict[str, tuple[str, ...]]:
         """The macro lists that the filter asked for, by step."""
-        return dict(self._conversation.symlists)
+        return dict(self._conversation.macros.lists)
 
     @property
     def changes(self) -> tuple[Change, ...]:
