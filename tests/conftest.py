@@ -1,10 +1,15 @@
-"""What holds for all tests in Python: where CI=true, a skipped test is a failed one; and the
-programs that tests start get SIGINT, also where this run is in a shell's background."""
+"""What holds for all tests in Python: where CI=true, a skipped test is a failed one; the programs
+that tests start get SIGINT, also where this run is in a shell's background; and no example of a
+property fails because the machine was busy."""
 
 import os
 import signal
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("milterkit", deadline=None)
+hypothesis.settings.load_profile("milterkit")
 
 CI = os.environ.get("CI") == "true"
 

@@ -123,7 +123,7 @@ def drive(
         return error
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 @given(
     streams,
     st.sampled_from([1, 3, 1000]),
@@ -163,7 +163,7 @@ def test_the_driver_gets_to_the_end(pieces: int) -> None:
     assert [b"X: v" in result.message for result in outcome] == [True, False]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([_wire.TO_MTA, _wire.TO_FILTER]), streams)
 def test_the_decoder_takes_any_bytes(direction: int, arrivals: list[bytes]) -> None:
     """Packets or PacketError; what is decoded is encoded again."""
