@@ -49,10 +49,12 @@ sanitize: needs-test $(VENV)/tools
 	@$(call UNIT,build/threads,-Db_sanitize=thread,--suite server)
 
 # The tests in Python with the modules built for the same checkers; leaks are looked for too. Left
-# out are whole programs, many of which fork (in one of them LeakSanitizer's own tracer crashes), and
-# what compares with the older package, which would get these modules; and what measures memory.
-WHOLE := tests/api/test_programs.py tests/api/test_server_life.py
-SANITIZED_TESTS := tests/python $(filter-out $(WHOLE),$(wildcard tests/api/test_*.py))
+# out are whole programs, many of which fork (in one of them LeakSanitizer's own tracer crashes), what
+# needs the package as it is installed, what measures costs and memory, and what compares with the
+# older package, which would get these modules.
+WHOLE := tests/api/test_programs.py tests/api/test_server_life.py tests/api/test_costs.py \
+	tests/python/test_pytest_plugin.py
+SANITIZED_TESTS := $(filter-out $(WHOLE),$(wildcard tests/python/test_*.py tests/api/test_*.py))
 CC_FILE = $(shell $(or $(CC),cc) -print-file-name=$(1))
 sanitize-python: needs-test $(VENV)/tools
 	@$(call SETUP,build/sanitize-python,-Dlibmilter=false -Ddefault_library=static \
@@ -64,7 +66,7 @@ SANITIZED = LD_PRELOAD='$(call CC_FILE,libasan.so) $(call CC_FILE,libubsan.so)' 
 	PYTHONMALLOC=malloc UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	PYTHONPATH=$$(echo build/sanitize-python/root/lib/python*/site-packages | \
 		sed "s,^,$(CURDIR)/,") \
-	$(BIN)/python -m pytest -k 'not oracle and not memory_of'
+	$(BIN)/python -m pytest -k 'not oracle and not memory'
 
 valgrind: needs-test $(VENV)/tools
 	@$(NEEDS) valgrind

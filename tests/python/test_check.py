@@ -356,9 +356,13 @@ def test_postfix_reads_the_lines(tmp_path, monkeypatch, capsys):
     Path("main.cf").write_text("\n".join(each.strip() for each in main_cf) + "\n")
     Path("master.cf").write_text("smtp inet n - n - - smtpd\n" + "\n".join(master) + "\n")
 
+    environment = {name: each for name, each in os.environ.items() if name != "LD_PRELOAD"}
+
     def postfix(*options):
         command = [postconf, "-c", str(tmp_path), *options]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment
+        ).stdout
 
     macros = MTAS["postfix"].setting("connect", ["{client_port}"])
     said = postfix("-n").splitlines()
