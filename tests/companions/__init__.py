@@ -1,0 +1,1 @@
+"""Tests of Milter's companion modules: one file for each of them."""
