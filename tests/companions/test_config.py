@@ -1,0 +1,61 @@
+"""Milter.config against the older package, on one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from Milter.config import MilterConfigParser
+
+from .oracle import agree
+
+TEXT = """
+[a]
+list = one, two , three,
+empty =
+lines = one,
+  two
+plain = one two
+pct = 100%%
+int = 5
+bad = x5
+one = A@B.com
+two = A@b.com, c@b.com, A@b.com, "x y"@c.d
+noat = g
+trail = a@b.com,
+file = x@y.z, file:big.com
+nofile = file:nope.com
+names = one, two
+"""
+OPTIONS = [line.split(" =")[0] for line in TEXT.splitlines() if " =" in line] + ["none"]
+
+
+def test_as_the_oracle(tmp_path: Path) -> None:
+    (tmp_path / "big.com").write_text("joe\nMary\n\n sue \n")
+
+    def ask(method: str, *args: object) -> str:
+        call = f"{method}({', '.join(map(repr, args))})"
+        return f"(lambda p: (p.read_string({TEXT!r}), p.{call})[1])(MilterConfigParser())"
+
+    expressions = [
+        ask(method, section, option, *more)
+        for method, more in [
+            ("get", ()), ("getlist", ()), ("getdefault", ("d",)), ("getintdefault", (7,)),
+            ("getaddrset", (str(tmp_path),)), ("getaddrdict", ()),
+        ]
+        for section in ("a", "nowhere")
+        for option in OPTIONS
+    ]  # fmt: skip
+    differences = {
+        ask("getaddrset", "a", "empty", str(tmp_path)): "{}",
+        ask("getaddrset", "a", "trail", str(tmp_path)): "{'b.com': ['a']}",
+    }
+    agree("config", expressions, differences)
+
+
+def test_the_error_names_the_option() -> None:
+    parser = MilterConfigParser({"top": "1"})
+    parser.read_string(TEXT)
+    assert parser.getint("a", "top") == 1
+    with pytest.raises(ValueError, match=r"\[a\] noat: not an address: 'g'"):
+        parser.getaddrset("a", "noat")
