@@ -1,0 +1,115 @@
+"""Greylisting in an SQLite database that many threads and processes may use at once."""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from typing import TextIO
+
+__all__ = ["Greylist"]
+
+_WAIT = 30  # seconds for others that write
+_TABLE = """create table if not exists greylist (
+    ip text, sender text, recipient text, firstseen real, lastseen real, cnt integer,
+    primary key (ip, sender, recipient))"""
+_COLUMNS = ("ip", "sender", "recipient", "firstseen", "lastseen", "cnt")
+
+
+class Greylist:
+    """Triples of address, sender and recipient, each new one to be tried again later.
+
+    grey_time: minutes after its first attempt until another one is taken.
+    grey_expire: hours until a triple that was not tried again is forgotten. grey_retain: days
+    until one that was taken is, if no message comes. Methods may be called from any thread.
+    """
+
+    def __init__(
+        self, dbname: str, grey_time: float = 10, grey_expire: float = 4, grey_retain: float = 36
+    ) -> None:
+        self.greylist_time = grey_time * 60
+        self.greylist_expire = grey_expire * 3600
+        self.greylist_retain = grey_retain * 86400
+        self._lock = threading.Lock()
+        self.conn = sqlite3.connect(
+            dbname, timeout=_WAIT, isolation_level=None, check_same_thread=False
+        )
+        self.conn.execute(_TABLE)
+
+    def check(self, ip: str, sender: str, recipient: str, timeinc: float = 0) -> int:
+        """Return how many messages of a triple were taken, this one included; 0: try later.
+
+        timeinc: seconds added to the clock, for tests. Raises sqlite3.Error.
+        """
+        now = time.time() + timeinc
+        key = (_storable(ip), _storable(sender), _storable(recipient))
+        with self._lock, closing(self.conn.cursor()) as cursor:
+            cursor.execute("begin immediate")  # from here on no other process writes
+            try:
+                count = self._count(cursor, key, now)
+            except BaseException:
+                cursor.execute("rollback")
+                raise
+            cursor.execute("commit")
+        return count
+
+    def _count(self, cursor: sqlite3.Cursor, key: tuple[str, str, str], now: float) -> int:
+        where = "where ip = ? and sender = ? and recipient = ?"
+        row = cursor.execute(
+            f"select firstseen, lastseen, cnt from greylist {where}", key
+        ).fetchone()
+        first, last, count = row or (now, now, 0)
+        age = now - (last if count else first)
+        keep = self.greylist_retain if count else self.greylist_expire
+        fresh = row is None or age > keep
+        count = 0 if fresh else count + 1 if count or age >= self.greylist_time else 0
+        if fresh:
+            values = (*key, now, now, 0)
+            cursor.execute("insert or replace into greylist values (?, ?, ?, ?, ?, ?)", values)
+        else:
+            change = f"update greylist set lastseen = ?, cnt = ? {where}"
+            cursor.execute(change, (now, count, *key))
+        return int(count)
+
+    def clean(self, timeinc: float = 0) -> int:
+        """Forget what is too old; returns how many triples that were. timeinc: as in check."""
+        now = time.time() + timeinc
+        with self._lock:
+            return self.conn.execute(
+                "delete from greylist where (cnt > 0 and lastseen < ?)"
+                " or (cnt = 0 and firstseen < ?)",
+                (now - self.greylist_retain, now - self.greylist_expire),
+            ).rowcount
+
+    def export_csv(self, fp: TextIO) -> None:
+        """Write all triples as CSV: address, sender, recipient, first and last seen, count."""
+        with self._lock:
+            rows = self.conn.execute(f"select {', '.join(_COLUMNS)} from greylist").fetchall()
+        csv.writer(fp).writerows(rows)
+
+    def import_csv(self, fp: Iterable[str]) -> None:
+        """Take triples as export_csv writes them. Raises ValueError; nothing is taken then."""
+        rows = [(*row[:3], float(row[3]), float(row[4]), int(row[5])) for row in _rows(fp)]
+        with self._lock, closing(self.conn.cursor()) as cursor:
+            cursor.execute("begin immediate")
+            cursor.executemany("insert or replace into greylist values (?, ?, ?, ?, ?, ?)", rows)
+            cursor.execute("commit")
+
+    def close(self) -> None:
+        """Close the database; the object is not used afterwards."""
+        self.conn.close()
+
+
+def _rows(fp: Iterable[str]) -> Iterable[list[str]]:
+    for row in csv.reader(fp):
+        if len(row) != len(_COLUMNS):
+            raise ValueError(f"not {len(_COLUMNS)} columns: {row!r}")
+        yield row
+
+
+def _storable(text: str) -> str:
+    """Text that SQLite takes: bytes that are no UTF-8 as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

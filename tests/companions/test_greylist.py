@@ -1,0 +1,74 @@
+"""Milter.greysql and Milter.greylist: times as in the older package; many threads and processes."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from Milter import greylist
+from Milter.greysql import Greylist
+
+from .oracle import agree
+
+_WORK = """
+import sys
+from Milter.greysql import Greylist
+grey = Greylist(sys.argv[1], grey_time=0)
+for _ in range(50):
+    grey.check("1.2.3.4", "a@b", "c@d")
+grey.close()
+"""
+TIMES = [
+    [0, 60, 599, 3600, 3700, 15100, 3110400, 3115400, 6912000],
+    [0, 14399, 14402, 15000, 15700],
+    [0, 14403, 14900, 15100],
+    [0, 300, 590, 901, 1502, 1503],
+]
+
+
+def test_times_as_the_oracle() -> None:
+    asked = [
+        f"(lambda g: [g.check('1.2.3.4', 'f@b', 't@c', timeinc=t) for t in {times}]"
+        f" + [g.clean(), g.clean(40 * 86400), g.clean(200 * 86400)])(Greylist(':memory:'))"
+        for times in TIMES
+    ]
+    agree("greysql", asked, {})
+
+
+def test_processes_and_threads(tmp_path: Path) -> None:
+    path = str(tmp_path / "grey.db")
+    workers = [subprocess.Popen([sys.executable, "-c", _WORK, path]) for _ in range(3)]
+    grey = Greylist(path, grey_time=0)
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(pool.map(lambda _: grey.check("1.2.3.4", "a@b", "c@d"), range(100)))
+    assert [worker.wait(60) for worker in workers] == [0] * 3
+    assert len(set(counts)) == 100
+    assert grey.check("1.2.3.4", "a@b", "c@d") == 250
+    grey.close()
+
+
+def test_csv(tmp_path: Path) -> None:
+    one, two = greylist.Greylist(":memory:", 0), Greylist(str(tmp_path / "two"), 0)
+    assert [one.check("::1", 'a"\n,@b', "c") for _ in range(3)] == [0, 1, 2]
+    file = io.StringIO(newline="")
+    one.export_csv(file)
+    file.seek(0)
+    two.import_csv(file)
+    assert two.check("::1", 'a"\n,@b', "c") == 3
+    with pytest.raises(ValueError, match="not 6 columns"):
+        two.import_csv(["a,b"])
+    one.close()
+    two.close()
+
+
+@given(st.text(), st.text())
+def test_any_text(sender: str, recipient: str) -> None:
+    grey = Greylist(":memory:", grey_time=0)
+    assert [grey.check("x", sender, recipient + "\udce9") for _ in range(2)] == [0, 1]
+    grey.close()
