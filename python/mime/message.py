@@ -1,0 +1,452 @@
+"""Messages that keep the bytes they were made from: what was not changed is written as it came.
+
+The classes are the standard `email` package's, with the names of the older package's `mime` added.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from email import errors
+from email.generator import BytesGenerator
+from email.message import Message
+from email.policy import Compat32, Policy
+from io import BytesIO
+from typing import Any, BinaryIO, Protocol
+
+from mime import parameters
+from mime.archives import SuspiciousArchive, zipnames
+from mime.parse import Origin, parse
+
+__all__ = ["MimeGenerator", "MimeMessage", "message_from_file"]
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_ZIP_TYPES = frozenset({"application/zip", "application/x-zip", "application/x-zip-compressed"})
+
+
+class _Written(str):
+    """A header's value with the bytes that it was written as."""
+
+    __slots__ = ("source",)
+    source: bytes
+
+
+class MimePolicy(Compat32):
+    """The `compat32` policy, but headers that are not changed are written as they were."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        """Keeps the source of a header beside its value."""
+        name, value = super().header_source_parse(sourcelines)
+        written = _Written(_LINE_END.sub("\n", value))
+        written.source = "".join(sourcelines).encode("ascii", "surrogateescape")
+        return name, written
+
+    def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
+        """A value that the program sets: it has no source."""
+        return name, str(value) if isinstance(value, _Written) else value
+
+    def header_fetch_parse(self, name: str, value: Any) -> Any:
+        """The value alone, without its source."""
+        return super().header_fetch_parse(name, self.header_store_parse(name, value)[1])
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        """The lines of a header."""
+        if not isinstance(value, _Written):
+            return super().fold_binary(name, value)
+        if value.source.endswith((b"\r", b"\n")):
+            return value.source
+        return value.source + self.linesep.encode("ascii")
+
+
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class MimeMessage(Message):
+    """A message, or a part of one.
+
+    fp: a binary file that is read to its end; without it the message is empty.
+    headerchange: called as headerchange(message, name, value) for each header that is added or
+    replaced, and with None for each name whose headers are deleted. It counts for this message
+    only, not for its parts.
+    defects: what is wrong with the message (email.errors), with NotTakenApartDefect where a limit
+    of the parser was met.
+    """
+
+    def __init__(
+        self, fp: BinaryIO | None = None, seekable: int = 1, *, policy: Policy | None = None
+    ) -> None:
+        super().__init__(policy or MimePolicy())
+        self.headerchange: Callable[[MimeMessage, str, Any], object] | None = None
+        self._origin: Origin | None = None
+        if fp is not None:
+            data = fp.read()
+            if not isinstance(data, bytes):
+                raise TypeError("a message is read from a file that is open in binary mode")
+            line_end = data.find(b"\n")
+            if line_end > 0 and data[line_end - 1 : line_end] == b"\r":
+                self.policy = self.policy.clone(linesep="\r\n")
+            parse(data, self)
+
+    def new_part(self) -> MimeMessage:
+        """An empty message with the same policy, to be a part of this one."""
+        return type(self)(policy=self.policy)
+
+    # ----------------------------------------------------------------------------- what changed
+
+    def note(self, origin: Origin) -> None:
+        """Remembers what the message is like now; for the parser."""
+        origin.items = list(self.raw_items())
+        origin.payload = self._payload
+        origin.framing = self._framing()
+        self._origin = origin
+
+    def _framing(self) -> tuple[str | None, str | None, str | None]:
+        return self.preamble, self.epilogue, self.get_boundary()
+
+    def ismodified(self) -> bool:
+        """Whether it, or any part of it, is not what it was when it was read. True for a message
+        that was not read from a file."""
+        return any(_changed(part) for part in _all_parts(self))
+
+    def header_is_modified(self) -> bool:
+        """Whether a header of its own was changed, not one of its parts."""
+        if not self._origin:
+            return True
+        before, now = self._origin.items, list(self.raw_items())
+        return len(before) != len(now) or any(
+            one is not other for one, other in zip(before, now, strict=True)
+        )
+
+    def _payload_is_modified(self) -> bool:
+        origin = self._origin
+        if not origin or self._payload is not origin.payload:
+            return True
+        return isinstance(self._payload, list) and (
+            len(self._payload) != len(origin.parts)
+            or any(
+                now is not before.message
+                for now, before in zip(self._payload, origin.parts, strict=True)
+            )
+        )
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self._tell(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        if name in self:
+            super().__delitem__(name)
+            self._tell(name, None)
+
+    def replace_header(self, name: str, value: Any) -> None:
+        """Replaces the first header of this name. Raises KeyError if there is none."""
+        super().replace_header(name, value)
+        self._tell(name, value)
+
+    def _tell(self, name: str, value: Any) -> None:
+        if self.headerchange:
+            self.headerchange(self, name, value)
+
+    # --------------------------------------------------------------------------------- contents
+
+    def set_payload(self, payload: Any, charset: Any = None) -> None:
+        """Sets the payload. Text that is not ASCII and comes without a charset becomes UTF-8."""
+        if charset is None and isinstance(payload, str):
+            try:
+                payload.encode("ascii", "surrogateescape")
+            except UnicodeEncodeError:
+                charset = "utf-8"
+        super().set_payload(payload, charset)
+
+    def get_payload_decoded(self) -> Any:
+        """The payload's bytes without their transfer encoding; None if it consists of parts."""
+        return self.get_payload(decode=True)
+
+    def get_payload(self, i: int | None = None, decode: bool = False) -> Any:
+        """The payload, as in `email`: text, or a list of parts. Undecodable data comes as it is."""
+        try:
+            return super().get_payload(i, decode)
+        except ValueError:  # a charset or an encoding that Python's codecs choke on
+            payload = self._payload
+            return parameters.as_bytes(payload) if decode else payload
+
+    def get_submsg(self) -> list[Any] | None:
+        """The parts, or the message inside, as a list; None if there are none."""
+        payload = self._payload
+        return payload if isinstance(payload, list) else None
+
+    def decode(self, filt: _Sink) -> str | None:
+        """Writes the decoded payload to a file or filter; returns the name of the encoding."""
+        data = self.get_payload_decoded()
+        if data is not None:
+            filt.write(data)
+        return self.getencoding()
+
+    def getencoding(self) -> str | None:
+        """The Content-Transfer-Encoding as written; None if there is none."""
+        value = self.get("content-transfer-encoding")
+        return value if value is None else str(value)
+
+    # ------------------------------------------------------------------------------- parameters
+
+    def _parameters(self, header: str) -> list[parameters.Parameter]:
+        """The parameters of a header, in the order they stand in; [] without the header."""
+        for name, value in self.raw_items():
+            if name.lower() == header.lower():
+                return parameters.decoded(parameters.parameters(str(value)))
+        return []
+
+    def get_params(
+        self, failobj: Any = None, header: str = "content-type", unquote: bool = True
+    ) -> Any:
+        """Name and value of each parameter of a header; first the header's own value, with "".
+
+        A value in the form of RFC 2231 is a tuple (charset, language, text).
+        """
+        found = self._parameters(header)
+        if not found:
+            return failobj
+        return [(name, _unquoted(value) if unquote else value) for name, value in found]
+
+    def get_param(
+        self,
+        param: str,
+        failobj: Any = None,
+        header: str = "content-type",
+        unquote: bool = True,
+    ) -> Any:
+        """The value of a parameter of a header, else failobj. See get_params."""
+        for name, value in self._parameters(header):
+            if name.lower() == param.lower():
+                return _unquoted(value) if unquote else value
+        return failobj
+
+    def get_filename(self, failobj: Any = None) -> Any:
+        """The name in Content-Disposition, else in Content-Type, else failobj."""
+        for param, header in (("filename", "content-disposition"), ("name", "content-type")):
+            value = self.get_param(param, header=header)
+            if value is not None:
+                return parameters.readable(value).strip()
+        return failobj
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        """What separates a multipart's parts, else failobj. Doubled quotes count as one."""
+        value = self.get_param("boundary")
+        if value is None:
+            return failobj
+        text = value[2] if isinstance(value, tuple) else value
+        return text.rstrip() or failobj
+
+    def getname(self) -> Any:
+        """The parameter `name` of the Content-Type; None if there is none."""
+        return self.get_param("name")
+
+    def getnames(self, scan_zip: bool = False) -> list[tuple[str, str]]:
+        """Every name by which a mail program might store or run this part: (attribute, name).
+
+        The attributes are those of Content-Type, `filename`, and with scan_zip `zipname` for each
+        member of a zip archive. A value that programs read in several ways stands there once for
+        each. Raises zipfile.BadZipFile for an archive that cannot be looked into.
+        """
+        names: list[tuple[str, str]] = []
+        for name, value in self._parameters("content-type"):
+            names += [(name, text) for text in parameters.readings(value)]
+        for name, value in self._parameters("content-disposition"):
+            if name == "filename":
+                names += [(name, text) for text in parameters.readings(value)]
+        if scan_zip and self._is_zip(names):
+            names += zipnames(self.get_payload_decoded() or b"")
+        return names
+
+    def _is_zip(self, names: list[tuple[str, str]]) -> bool:
+        if self.is_multipart():
+            return False
+        return (
+            self.get_content_type() in _ZIP_TYPES
+            or any(name.lower().rstrip(". ").endswith(".zip") for _, name in names)
+            or (self.get_payload_decoded() or b"").startswith(b"PK\x03\x04")
+        )
+
+    getfilename = get_filename
+    getheaders = Message.get_all
+    getparam = get_param
+    getparams = get_params
+    gettype = Message.get_content_type
+    ismultipart = Message.is_multipart
+
+    # ---------------------------------------------------------------------------------- writing
+
+    def dump(self, file: _Sink, unixfrom: bool = False) -> None:
+        """Writes the message to a binary file: every part that was not modified to the byte as it
+        came. unixfrom: with the envelope line "From ...", if it has one."""
+        changed = {id(part) for part in _all_parts(self) if _changed(part)}
+        if self._origin and not unixfrom and self.get_unixfrom() is None and not changed:
+            file.write(self._origin.data[self._origin.start : self._origin.end])
+            return
+        if unixfrom and (line := self.get_unixfrom()):
+            file.write(parameters.as_bytes(line.rstrip("\r\n") + self.policy.linesep))
+        for piece in _pieces(self, _with_parents(self, changed)):
+            file.write(piece)
+
+    def as_bytes(self, unixfrom: bool = False, policy: Policy | None = None) -> bytes:
+        """The message as dump writes it; with a policy as `email` would write it."""
+        if policy is not None:
+            return super().as_bytes(unixfrom, policy)
+        out = BytesIO()
+        self.dump(out, unixfrom)
+        return out.getvalue()
+
+
+class MimeGenerator(BytesGenerator):
+    """Writes messages as dump does; other ones as `email` does. Arguments are BytesGenerator's."""
+
+    def flatten(self, msg: Any, unixfrom: bool = False, linesep: str | None = None) -> None:
+        """Writes a message to the file that the generator was made for."""
+        if isinstance(msg, MimeMessage) and linesep is None:
+            msg.dump(self._fp, unixfrom)
+        else:
+            super().flatten(msg, unixfrom, linesep)
+
+
+def message_from_file(fp: BinaryIO) -> MimeMessage:
+    """Reads a message from a binary file. It is unmodified at first.
+
+    Never fails on what is in the file; what is wrong with it stands in `defects` of the message
+    and of its parts. At most MAX_PARTS parts and MAX_DEPTH levels are taken apart.
+    """
+    return MimeMessage(fp)
+
+
+def _unquoted(value: parameters.Value) -> parameters.Value:
+    return value if isinstance(value, tuple) else parameters.unquote(value)
+
+
+def _all_parts(message: Message) -> Iterator[Message]:
+    """A message and all that is in it, without recursion."""
+    waiting: list[Message] = [message]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        payload = part.get_payload() if not isinstance(part, MimeMessage) else part.get_submsg()
+        if isinstance(payload, list):
+            waiting += [child for child in payload if isinstance(child, Message)]
+
+
+def _changed(part: Message) -> bool:
+    """Whether a part itself, not one of its parts, was changed."""
+    if not isinstance(part, MimeMessage) or part._origin is None:
+        return True
+    return (
+        part._payload_is_modified()
+        or part.header_is_modified()
+        or (part.preamble, part.epilogue) != part._origin.framing[:2]
+    )
+
+
+def _with_parents(root: Message, changed: set[int]) -> set[int]:
+    """`changed`, and all parts that hold one of them: those that are not written as they came."""
+    touched = set(changed)
+    if isinstance(root, MimeMessage) and root.get_unixfrom() is not None:
+        touched.add(id(root))
+    for part in reversed(list(_all_parts(root))):
+        if isinstance(part, MimeMessage) and isinstance(part.get_submsg(), list):
+            if any(id(child) in touched for child in part.get_submsg() or ()):
+                touched.add(id(part))
+    return touched
+
+
+def _pieces(part: Any, touched: set[int]) -> Iterator[bytes]:
+    """The bytes of a message, in pieces."""
+    if not isinstance(part, MimeMessage):
+        out = BytesIO()
+        BytesGenerator(out, mangle_from_=False, policy=part.policy).flatten(part)
+        yield out.getvalue()
+        return
+    origin = part._origin
+    if origin and id(part) not in touched:
+        yield origin.data[origin.start : origin.end]
+        return
+    payload = part.get_submsg()
+    if payload is not None and not _is_framed_as_before(part):
+        body = _framed(part, payload, touched)
+    elif payload is not None and origin:
+        body = _refilled(origin, touched)
+    else:
+        body = iter((_text(part),))
+    first = next(body, b"")
+    for name, value in part.raw_items():
+        yield part.policy.fold_binary(name, value)
+    yield _blank_line(part)
+    yield first
+    yield from body
+
+
+def _blank_line(part: MimeMessage) -> bytes:
+    origin = part._origin
+    if origin and not part._payload_is_modified():
+        return origin.data[origin.blank : origin.body]
+    return part.policy.linesep.encode("ascii")
+
+
+def _is_framed_as_before(part: MimeMessage) -> bool:
+    origin = part._origin
+    return bool(
+        origin and not part._payload_is_modified() and part._framing() == origin.framing
+    )
+
+
+def _refilled(origin: Origin, touched: set[int]) -> Iterator[bytes]:
+    """What stood around the parts, with the parts as they are now."""
+    at = origin.body
+    for child in origin.parts:
+        yield origin.data[at : child.start]
+        yield from _pieces(child.message, touched)
+        at = child.end
+    yield origin.data[at : origin.end]
+
+
+def _framed(part: MimeMessage, payload: list[Any], touched: set[int]) -> Iterator[bytes]:
+    """Parts that were put together anew."""
+    line_end = part.policy.linesep.encode("ascii")
+    kind = part.get_content_maintype()
+    if kind == "message":
+        for index, child in enumerate(payload):
+            yield line_end if index else b""
+            yield from _pieces(child, touched)
+        return
+    if kind != "multipart":
+        raise TypeError(f"a {part.get_content_type()} cannot hold parts: set its type")
+    if part.get_boundary() is None:
+        part.set_boundary(f"=_{secrets.token_hex(16)}")
+    delimiter = b"--" + parameters.as_bytes(part.get_boundary())
+    if part.preamble is not None:
+        yield _lines(part, part.preamble) + line_end
+    for child in payload:
+        yield delimiter + line_end
+        yield from _pieces(child, touched)
+        yield line_end
+    yield delimiter + b"--" + line_end
+    if part.epilogue:
+        yield _lines(part, part.epilogue)
+
+
+def _text(part: MimeMessage) -> bytes:
+    """The body of a part that holds no others."""
+    origin = part._origin
+    if origin and not part._payload_is_modified():
+        return origin.data[origin.body : origin.end]
+    payload = part._payload
+    if payload is None:
+        return b""
+    if not isinstance(payload, str):
+        raise TypeError(f"a payload is text or a list of parts, not {type(payload).__name__}")
+    if str(part.getencoding()).strip().lower() == "binary":
+        return parameters.as_bytes(payload)
+    return _lines(part, payload)
+
+
+def _lines(part: MimeMessage, text: str) -> bytes:
+    """Text with the line ends of its message."""
+    return parameters.as_bytes(_LINE_END.sub(part.policy.linesep, text))
