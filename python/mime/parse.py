@@ -76,6 +76,10 @@ def parse(data: bytes, root: MimeMessage) -> None:
     found = scan.begin(0, root)
     while found or (found := scan.find(len(data))):
         found = scan.at(found)
+    for level, part in enumerate(scan.open):
+        if part.first is not None and part.last is None:  # the end takes its delimiter's place
+            scan.close(level + 1, len(data))
+            break
     scan.close(0, len(data))
 
 
@@ -86,7 +90,7 @@ class _Scan:
         self.lines = _DASHES.finditer(data)
         self.line = next(self.lines, None)
         self.open: list[Origin] = []
-        self.known: dict[bytes, list[int]] = {}  # boundary: levels of `open`, the innermost last
+        self.known: dict[bytes, list[int]] = {}  # boundary: levels of `open`
         self.count = 0
 
     def find(self, end: int) -> _Delimiter | None:
@@ -100,7 +104,7 @@ class _Scan:
             if closes:
                 levels = self.known.get(text[:-2])
             if levels:
-                found = _Delimiter(*self.line.span(), levels[-1], closes)
+                found = _Delimiter(*self.line.span(), levels[0], closes)  # the outermost one
             self.line = next(self.lines, None)
         return found
 
@@ -188,8 +192,8 @@ class _Scan:
         """Ends the parts from a level on, before the line at `at`, whose delimiter has the line
         end in front of it; at the end of the message there is no delimiter."""
         end = at
-        if level:
-            end -= 2 if self.data.startswith(b"\r\n", at - 2) and at > 1 else 1
+        if level and at and self.data[at - 1] in b"\r\n":
+            end -= 2 if self.data.startswith(b"\r\n", at - 2) else 1
         while len(self.open) > level:
             part = self.open.pop()
             part.end = max(end, part.start)
@@ -206,6 +210,7 @@ def _finish(part: Origin) -> None:
         if part.first > part.body:
             message.preamble = text_of(part.data[part.body : part.first])[:-1]
         if part.last is None:
+            message.epilogue = ""
             message.defects.append(errors.CloseBoundaryNotFoundDefect())
         elif part.last <= part.end and part.data[part.last - 1 : part.last] in (b"\n", b"\r"):
             message.epilogue = text_of(part.data[part.last : part.end])
