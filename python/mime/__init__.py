@@ -13,16 +13,17 @@ Built on the standard `email` package. What programs may set for themselves stan
 
 from __future__ import annotations
 
-import base64
 import codecs
 import io
-import quopri
+import re
 import socket
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mime import transfer
 from mime.archives import SuspiciousArchive, zipnames
+from mime.charsets import codec_of
 from mime.html import HTMLScriptFilter, SGMLFilter
 from mime.message import MimeGenerator, MimeMessage, message_from_file
 from mime.parameters import split_parameters as _parseparam
@@ -65,6 +66,16 @@ See your administrator.
 
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml"})
 _ASCII = bytes(range(32, 127))
+_ASCII_SCRIPT = re.compile(rb"<[^\s<>]{0,21}script", re.IGNORECASE)
+_META = re.compile(rb"""charset\s*=\s*["']?\s*([!-%*-:?-~]+)""", re.IGNORECASE)
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_NO_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}  # as the HTML standard has it
+_WIDTHS = {"utf-16": 2, "utf-32": 4}
 _CONTINUE = 0
 
 
@@ -141,54 +152,75 @@ def _replace(msg: Any, name: str, savname: str | None) -> None:
     msg.set_payload(virus_msg % (plain, socket.gethostname(), savname))
 
 
-def check_html(msg: Any, savname: str | None = None) -> int:
-    """Takes the scripts out of a part that is HTML (also XHTML and SVG); the rest stays the same
-    to the byte, and so does the transfer encoding. Always returns 0."""
+def check_html(msg: Any, savname: str | None = None) -> int:  # noqa: ARG001 (as others have it)
+    """Takes the scripts out of a part that is HTML (also XHTML and SVG). Always returns 0.
+
+    The rest stays the same to the byte, and so do charset and transfer encoding (uuencode becomes
+    base64). In charsets with shifts (UTF-7, ISO-2022) the rest stays the same text; what in it is
+    no text becomes U+FFFD, and the charset UTF-8.
+    """
     if msg.get_content_type() not in _HTML_TYPES or msg.is_multipart():
         return _CONTINUE
-    data = msg.get_payload_decoded() or b""
-    codec = _codec(msg, data)
-    out = io.StringIO()
-    script_filter = HTMLScriptFilter(out)
-    script_filter.feed(data.decode(codec, "replace"))
-    script_filter.close()
-    if script_filter.modified:
-        _set_data(msg, out.getvalue(), codec)
+    was = data = msg.get_payload_source()
+    charset = None
+    for position, codec in enumerate(_codecs(msg, data)):
+        if position and not _ASCII_SCRIPT.search(data):
+            break
+        data, new_charset = _filtered(data, codec)
+        charset = charset or new_charset
+    if data != was:
+        _set_data(msg, data, charset)
     return _CONTINUE
 
 
-def _codec(msg: Any, data: bytes) -> str:
-    """What to read HTML as: Latin-1, which keeps all bytes, where ASCII means what it says."""
-    for mark, codec in (
-        (codecs.BOM_UTF32_LE, "utf-32"),
-        (codecs.BOM_UTF32_BE, "utf-32"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    ):
+def _codecs(msg: Any, data: bytes) -> tuple[str, ...]:
+    """What to read HTML as, in turn: Latin-1, which keeps all bytes, stands for all charsets in
+    which ASCII means what it says. Others come before it, for who believes in the charset."""
+    for mark, codec in _MARKS:
         if data.startswith(mark):
-            return codec
-    try:
-        codec = codecs.lookup(msg.get_content_charset("ascii")).name
-        if codec.startswith(("iso2022", "hz")) or _ASCII.decode(codec) != _ASCII.decode("ascii"):
-            return codec
-    except (LookupError, ValueError):
-        pass
-    return "latin-1"
+            return (codec,)
+    charset = msg.get_content_charset()
+    if not charset and (meta := _META.search(data, 0, 4096)):
+        charset = meta[1].decode()
+    name = codec_of(charset) or "ascii"
+    if name.startswith(("iso2022", "hz")) or _ASCII.decode(name, "replace") != _ASCII.decode():
+        return (_NO_MARK.get(name, name), "latin-1")
+    return ("latin-1",)
 
 
-def _set_data(msg: Any, text: str, codec: str) -> None:
-    """Gives a part its new text in the encodings that it had."""
+def _filtered(data: bytes, codec: str) -> tuple[bytes, str | None]:
+    """HTML without scripts, and its new charset if it could not be kept."""
+    width = _WIDTHS.get(codec[:6], 1)
+    errors = "surrogatepass" if width > 1 else "strict"
+    whole = len(data) - len(data) % width
     try:
-        data = text.encode(codec)
+        text, rest = data[:whole].decode(codec, errors), data[whole:]
     except ValueError:
-        data = text.encode("utf-8", "replace")
-        msg.set_param("charset", "utf-8")
-    encoding = str(msg.getencoding()).strip().lower()
-    if encoding == "base64":
-        data = base64.encodebytes(data)
-    elif encoding == "quoted-printable":
-        data = quopri.encodestring(data)
-    msg.set_payload(data)
+        text, rest = data.decode(codec, "replace"), b""
+    out = io.StringIO()
+    script_filter = HTMLScriptFilter(out)
+    script_filter.feed(text)
+    script_filter.close()
+    if not script_filter.modified:
+        return data, None
+    try:
+        return out.getvalue().encode(codec, errors) + rest, None
+    except ValueError:
+        return out.getvalue().encode("utf-8", "replace"), "utf-8"
+
+
+def _set_data(msg: Any, data: bytes, charset: str | None) -> None:
+    """Gives a part its new data in the encoding that it had."""
+    if charset:
+        msg.set_param("charset", charset)
+    line_end = msg.policy.linesep.encode("ascii")
+    encoded = transfer.encode(
+        data, transfer.encoding_of(msg.get("content-transfer-encoding")), line_end
+    )
+    if encoded is None:
+        msg.replace_header("Content-Transfer-Encoding", "base64")
+        encoded = transfer.encode(data, "base64", line_end)
+    msg.set_payload(encoded)
 
 
 def defang(

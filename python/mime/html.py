@@ -21,16 +21,21 @@ _TEXT_ONLY = frozenset(
         *("title", "xmp"),
     }
 )
-_SCRIPT = "\0*".join("script")  # a NUL is nothing to some readers
-_TAG = re.compile(r"<(/?)([A-Za-z\0][^\s/><]*)")
+_SPACE = r"[ \t\n\f\r]"  # what HTML calls white space; Python's is more
+_TAG = re.compile(r"<(/?)([A-Za-z\0][^ \t\n\f\r/>]*)")
 _ATTRIBUTE = re.compile(
-    r"""[\s/]*([^\s/>=][^\s/>=]*)(?:\s*=\s*("[^"]*"|'[^']*'|(?!["'])[^\s>]+)?)?|[\s/=]+"""
+    r"""[ \t\n\f\r/]*([^ \t\n\f\r/>=][^ \t\n\f\r/>=]*)"""
+    rf"""(?:{_SPACE}*={_SPACE}*("[^"]*"|'[^']*'|(?!["'])[^ \t\n\f\r>]+)?)?|[ \t\n\f\r/=]+"""
 )
-_CONDITIONAL = re.compile(r"<!--\s*\[if\b[^>]*>", re.IGNORECASE)
+_CONDITIONAL = re.compile(r"<!--\s*\[if\b", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--(?:-?>|.*?--!?>)", re.DOTALL)
 _OTHER = re.compile(r"<(?:[!?]|/(?![A-Za-z\0]))[^>]*>")
+_SCRIPT = "\0*".join("script")  # a NUL is nothing to some readers
 _SCRIPT_START = re.compile(rf"<(?:[^\s/>:<]{{0,20}}:)?\0*{_SCRIPT}\0*(?=[\s/>]|\Z)", re.IGNORECASE)
-_SCRIPT_END = re.compile(rf"</(?:[^\s/>:<]{{0,20}}:)?\0*{_SCRIPT}\0*(?=[\s/>])", re.IGNORECASE)
+_SCRIPT_END = re.compile(rf"</(?:[^\s/>:<]{{0,20}}:)?script(?={_SPACE}|[/>])", re.IGNORECASE)
+_ENDS = {
+    name: re.compile(rf"</{name}(?={_SPACE}|[/>])", re.IGNORECASE) for name in sorted(_TEXT_ONLY)
+}
 
 Attributes = list[tuple[str, str | None]]
 
@@ -48,7 +53,12 @@ class _Writable(Protocol):
 
 
 class _Tokens:
-    """Cuts HTML into tokens. Takes time in proportion to the text, whatever it is."""
+    """Cuts HTML into tokens. Takes time in proportion to the text, whatever it is.
+
+    Where two readers of HTML would go on differently after something (a tag that never ends, a NUL
+    in it, a text-only element in which a tag begins that ends behind it), nothing counts from
+    there on but scripts, wherever one begins.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -60,9 +70,16 @@ class _Tokens:
             if token is None:  # nothing begins here
                 at += 1
                 continue
-            if token.end < 0:  # it begins and never ends: only scripts are looked for from here
+            if token.end < 0:
                 break
             yield _Token("data", data, at)
+            data = at
+            if token.kind == "comment" and _CONDITIONAL.match(self.text, at):
+                if self.is_torn(at + 4, token.end):
+                    break
+                yield from self.comment(token)
+                at = data = token.end
+                continue
             yield token
             at = data = token.end
             if token.kind == "start" and _is_script(token.name):
@@ -70,44 +87,64 @@ class _Tokens:
                 yield _Token("data", at, data)
                 at = data
             elif token.kind == "start" and token.name in _TEXT_ONLY:
-                data = self.end_of(re.compile(rf"</{token.name}(?=[\s/>])", re.IGNORECASE), at)
-                yield from self.only_scripts(at, data)
-                at = data
-        else:
-            yield _Token("data", data, len(self.text))
-            return
+                end = self.end_of(_ENDS[token.name], at)
+                if self.is_torn(at, end):
+                    break
+                yield from self.only_scripts(at, end)
+                at = data = end
         yield from self.only_scripts(data, len(self.text))
 
     def end_of(self, what: re.Pattern[str], at: int) -> int:
         match = what.search(self.text, at)
         return match.start() if match else len(self.text)
 
+    def is_torn(self, at: int, end: int) -> bool:
+        """Whether markup begins before `end` and does not end there: for text that is markup to
+        some readers only."""
+        while (at := self.text.find("<", at, end)) >= 0:
+            token = self.markup(at)
+            if token is None:
+                at += 1
+                continue
+            at = token.end
+            if token.kind == "start" and token.name in _TEXT_ONLY:
+                at = self.end_of(_ENDS[token.name], at)
+            if not 0 <= at <= end:
+                return True
+        return False
+
+    def comment(self, token: _Token) -> Iterator[_Token]:
+        """A conditional comment, markup to some readers."""
+        if _SCRIPT_START.search(self.text, token.start, token.end):
+            yield from self.only_scripts(token.start, token.end)
+        else:
+            yield token
+
     def only_scripts(self, at: int, end: int) -> Iterator[_Token]:
         """Text in which no other markup counts."""
         while match := _SCRIPT_START.search(self.text, at, end):
             yield _Token("data", at, match.start())
             start = self.tag(match.start(), match.end(), "start", "script")
-            if start.end < 0:
+            if not 0 <= start.end <= end:
                 start = start._replace(end=end)
             yield start
-            at = min(self.end_of(_SCRIPT_END, start.end), end) if start.end < end else end
-            yield _Token("data", min(start.end, end), at)
+            at = min(self.end_of(_SCRIPT_END, start.end), end)
+            yield _Token("data", start.end, at)
             if close := _SCRIPT_END.match(self.text, at, end):
                 stop = self.tag(at, close.end(), "end", "script").end
                 stop = stop if 0 <= stop <= end else end
                 yield _Token("end", at, stop, "script")
                 at = stop
-        yield _Token("data", at, max(at, end))
+        yield _Token("data", at, end)
 
     def markup(self, at: int) -> _Token | None:
-        """The token that begins at a `<`; its end is -1 if it has none."""
+        """The token that begins at a `<`; its end is -1 if readers differ on it."""
         if tag := _TAG.match(self.text, at):
-            name = tag[2].replace("\0", "").lower()
-            if self.text.startswith("<", tag.end()):
-                return None
-            return self.tag(at, tag.end(), "end" if tag[1] else "start", name)
-        if match := _CONDITIONAL.match(self.text, at):
-            return _Token("special", at, match.end())
+            name = tag[2].lower()
+            token = self.tag(at, tag.end(), "end" if tag[1] else "start", name)
+            if "<" in name or "\0" in self.text[at : max(token.end, tag.end())]:
+                return token._replace(end=-1)
+            return token
         for kind, begins, pattern in (
             ("comment", "<!--", _COMMENT),
             ("special", ("<!", "<?", "</"), _OTHER),
@@ -217,9 +254,11 @@ class SGMLFilter:
 
 
 class HTMLScriptFilter(SGMLFilter):
-    """Passes HTML through without its scripts: `msg` stands in the place of each.
+    """Passes HTML through without its scripts: `msg` stands in the place of each (a space, if it
+    is empty, lest what stood around a script becomes one).
 
-    modified: whether there was one. Attributes that hold scripts (onload and the like) stay.
+    modified: whether there was one. Attributes that hold scripts (onload, srcdoc and the like)
+    stay.
     """
 
     def __init__(self, out: _Writable) -> None:
@@ -240,7 +279,7 @@ class HTMLScriptFilter(SGMLFilter):
 
     def end_script(self) -> None:
         """A script ends, or there was none."""
-        self.out.write(self.msg if self.ignoring else self._text)
+        self.out.write((self.msg or " ") if self.ignoring else self._text)
         self.ignoring = False
 
     def handle_data(self, data: str) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from email import errors
 from email.generator import BytesGenerator
 from email.message import Message
 from email.policy import Compat32, Policy
 from io import BytesIO
 from typing import Any, BinaryIO, Protocol
 
-from mime import parameters
-from mime.archives import SuspiciousArchive, zipnames
+from mime import charsets, parameters, transfer
+from mime.archives import zipnames
 from mime.parse import Origin, parse
 
 __all__ = ["MimeGenerator", "MimeMessage", "message_from_file"]
@@ -30,6 +29,12 @@ class _Written(str):
 
     __slots__ = ("source",)
     source: bytes
+
+
+class _Exact(str):
+    """A payload that is written as it is."""
+
+    __slots__ = ()
 
 
 class MimePolicy(Compat32):
@@ -73,6 +78,8 @@ class MimeMessage(Message):
     defects: what is wrong with the message (email.errors), with NotTakenApartDefect where a limit
     of the parser was met.
     """
+
+    _payload: Any  # the base class's
 
     def __init__(
         self, fp: BinaryIO | None = None, seekable: int = 1, *, policy: Policy | None = None
@@ -152,25 +159,56 @@ class MimeMessage(Message):
     # --------------------------------------------------------------------------------- contents
 
     def set_payload(self, payload: Any, charset: Any = None) -> None:
-        """Sets the payload. Text that is not ASCII and comes without a charset becomes UTF-8."""
+        """Sets the payload: text, bytes or a list of parts.
+
+        Text gets the message's line ends when it is written; if it is not ASCII and comes without
+        a charset it becomes UTF-8. Bytes, already in the transfer encoding, are written as they
+        are.
+        """
         if charset is None and isinstance(payload, str):
             try:
                 payload.encode("ascii", "surrogateescape")
             except UnicodeEncodeError:
                 charset = "utf-8"
         super().set_payload(payload, charset)
+        if isinstance(payload, bytes) and charset is None:
+            self._payload = _Exact(self._payload)
+
+    def get_payload_source(self) -> bytes:
+        """The bytes of a payload that is no list without their transfer encoding, but with the
+        line ends as they came, where get_payload has LF for all."""
+        origin = self._origin
+        if origin and not self._payload_is_modified():
+            data = origin.data[origin.body : origin.end]
+        else:
+            data = charsets.as_bytes(self._payload or "")
+        return transfer.decode(data, transfer.encoding_of(self.getencoding()))
 
     def get_payload_decoded(self) -> Any:
         """The payload's bytes without their transfer encoding; None if it consists of parts."""
         return self.get_payload(decode=True)
 
     def get_payload(self, i: int | None = None, decode: bool = False) -> Any:
-        """The payload, as in `email`: text, or a list of parts. Undecodable data comes as it is."""
-        try:
-            return super().get_payload(i, decode)
-        except ValueError:  # a charset or an encoding that Python's codecs choke on
-            payload = self._payload
-            return parameters.as_bytes(payload) if decode else payload
+        """The payload, as in `email`: text, or a list of parts; with i, one of the parts.
+
+        decode: the bytes without their transfer encoding. What cannot be decoded comes as it is.
+        """
+        payload = self._payload
+        if isinstance(payload, list) or i is not None or not isinstance(payload, str):
+            return super().get_payload(i, decode)  # type: ignore[call-overload]
+        if decode:
+            encoding = transfer.encoding_of(self.getencoding())
+            return transfer.decode(charsets.as_bytes(payload), encoding)
+        if payload.isascii():
+            return payload
+        codec = charsets.codec_of(self.get_content_charset()) or "ascii"
+        return charsets.as_bytes(payload).decode(codec, "replace")
+
+    def get_content_charset(self, failobj: Any = None) -> Any:
+        """The parameter `charset` of the Content-Type in lower case, else failobj."""
+        value = self.get_param("charset")
+        text = None if value is None else parameters.readable(value).lower()
+        return text if text is not None and text.isascii() else failobj
 
     def get_submsg(self) -> list[Any] | None:
         """The parts, or the message inside, as a list; None if there are none."""
@@ -257,7 +295,7 @@ class MimeMessage(Message):
             if name == "filename":
                 names += [(name, text) for text in parameters.readings(value)]
         if scan_zip and self._is_zip(names):
-            names += zipnames(self.get_payload_decoded() or b"")
+            names += zipnames(self.get_payload_source())
         return names
 
     def _is_zip(self, names: list[tuple[str, str]]) -> bool:
@@ -266,7 +304,7 @@ class MimeMessage(Message):
         return (
             self.get_content_type() in _ZIP_TYPES
             or any(name.lower().rstrip(". ").endswith(".zip") for _, name in names)
-            or (self.get_payload_decoded() or b"").startswith(b"PK\x03\x04")
+            or self.get_payload_source().startswith(b"PK\x03\x04")
         )
 
     getfilename = get_filename
@@ -286,7 +324,7 @@ class MimeMessage(Message):
             file.write(self._origin.data[self._origin.start : self._origin.end])
             return
         if unixfrom and (line := self.get_unixfrom()):
-            file.write(parameters.as_bytes(line.rstrip("\r\n") + self.policy.linesep))
+            file.write(charsets.as_bytes(line.rstrip("\r\n") + self.policy.linesep))
         for piece in _pieces(self, _with_parents(self, changed)):
             file.write(piece)
 
@@ -301,6 +339,8 @@ class MimeMessage(Message):
 
 class MimeGenerator(BytesGenerator):
     """Writes messages as dump does; other ones as `email` does. Arguments are BytesGenerator's."""
+
+    _fp: BinaryIO  # the base class's
 
     def flatten(self, msg: Any, unixfrom: bool = False, linesep: str | None = None) -> None:
         """Writes a message to the file that the generator was made for."""
@@ -351,9 +391,9 @@ def _with_parents(root: Message, changed: set[int]) -> set[int]:
     if isinstance(root, MimeMessage) and root.get_unixfrom() is not None:
         touched.add(id(root))
     for part in reversed(list(_all_parts(root))):
-        if isinstance(part, MimeMessage) and isinstance(part.get_submsg(), list):
-            if any(id(child) in touched for child in part.get_submsg() or ()):
-                touched.add(id(part))
+        parts = part.get_submsg() if isinstance(part, MimeMessage) else None
+        if any(id(child) in touched for child in parts or ()):
+            touched.add(id(part))
     return touched
 
 
@@ -392,9 +432,7 @@ def _blank_line(part: MimeMessage) -> bytes:
 
 def _is_framed_as_before(part: MimeMessage) -> bool:
     origin = part._origin
-    return bool(
-        origin and not part._payload_is_modified() and part._framing() == origin.framing
-    )
+    return bool(origin and not part._payload_is_modified() and part._framing() == origin.framing)
 
 
 def _refilled(origin: Origin, touched: set[int]) -> Iterator[bytes]:
@@ -420,7 +458,7 @@ def _framed(part: MimeMessage, payload: list[Any], touched: set[int]) -> Iterato
         raise TypeError(f"a {part.get_content_type()} cannot hold parts: set its type")
     if part.get_boundary() is None:
         part.set_boundary(f"=_{secrets.token_hex(16)}")
-    delimiter = b"--" + parameters.as_bytes(part.get_boundary())
+    delimiter = b"--" + charsets.as_bytes(part.get_boundary())
     if part.preamble is not None:
         yield _lines(part, part.preamble) + line_end
     for child in payload:
@@ -442,11 +480,11 @@ def _text(part: MimeMessage) -> bytes:
         return b""
     if not isinstance(payload, str):
         raise TypeError(f"a payload is text or a list of parts, not {type(payload).__name__}")
-    if str(part.getencoding()).strip().lower() == "binary":
-        return parameters.as_bytes(payload)
+    if isinstance(payload, _Exact) or transfer.encoding_of(part.getencoding()) == "binary":
+        return charsets.as_bytes(payload)
     return _lines(part, payload)
 
 
 def _lines(part: MimeMessage, text: str) -> bytes:
     """Text with the line ends of its message."""
-    return parameters.as_bytes(_LINE_END.sub(part.policy.linesep, text))
+    return charsets.as_bytes(_LINE_END.sub(part.policy.linesep, text))

@@ -8,13 +8,23 @@ that never close. Nothing here raises, whatever the field holds.
 from __future__ import annotations
 
 import binascii
-import codecs
 import email.errors
 import email.header
 import re
 from collections.abc import Iterator
 
-__all__ = ["Parameter", "Value", "decoded", "parameters", "readable", "readings", "split_parameters", "unquote"]
+from mime.charsets import as_bytes, as_text
+
+__all__ = [
+    "Parameter",
+    "Value",
+    "decoded",
+    "parameters",
+    "readable",
+    "readings",
+    "split_parameters",
+    "unquote",
+]
 
 Value = str | tuple[str | None, str | None, str]
 """A parameter's value: text, or what RFC 2231 makes of it: (charset, language, text)."""
@@ -66,7 +76,7 @@ def split_parameters(text: str) -> list[str]:
                 parts.append(text[start : token.start()])
                 start = token.end()
         elif quote:
-            if quote == '"' or found == quote:
+            if quote in ('"', found):
                 quote = '"' if found == '""' and quote == '"' else ""
         elif found == '"' or text[token.end() : token.end() + 1].strip(" \t\r\n;"):
             quote = found
@@ -124,26 +134,6 @@ def _joined(parts: dict[int, tuple[str, bool]]) -> Value:
         for text, extended in ordered
     )
     return charset, language, data.decode("latin-1")
-
-
-def as_bytes(text: str) -> bytes:
-    """The bytes that a header's text stands for; what was no ASCII in it, as UTF-8."""
-    try:
-        return text.encode("ascii", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-
-
-def as_text(data: bytes, charset: str | None = None) -> str:
-    """Text of bytes in a charset, if it is known and they are of it; else UTF-8, else Latin-1."""
-    for name in (charset or "utf-8", "utf-8"):
-        try:
-            codec = codecs.lookup(name)
-            if codec._is_text_encoding:
-                return data.decode(name)
-        except (LookupError, ValueError):
-            continue
-    return data.decode("latin-1")
 
 
 def readable(value: Value) -> str:

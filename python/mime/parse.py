@@ -140,9 +140,7 @@ class _Scan:
             blank = body = found.start
         elif line_end := _LINE_END.match(self.data, blank):
             body = line_end.end()
-        BytesHeaderParser(lambda policy: message, policy=message.policy).parsebytes(
-            self.data[start:blank]
-        )
+        _read_header(self.data[start:blank], message)
         rest = message.get_payload()
         if isinstance(rest, str) and rest:  # its last line was no header after all
             blank = body = blank - len(rest)
@@ -202,6 +200,15 @@ class _Scan:
             self.forget(part)
 
 
+def _read_header(data: bytes, message: MimeMessage) -> None:
+    """Gives a message the header fields in `data`; what follows them becomes its payload."""
+
+    def this(**_: object) -> MimeMessage:
+        return message
+
+    BytesHeaderParser(this, policy=message.policy).parsebytes(data)
+
+
 def _finish(part: Origin) -> None:
     """Gives a part its payload, now that its end is known, and notes what it is like."""
     message = part.message
@@ -230,7 +237,7 @@ def _blocks(whole: Origin) -> list[Origin]:
     blocks = []
     for found in _BLOCK.finditer(whole.data, whole.body, whole.end):
         message = whole.message.new_part()
-        BytesHeaderParser(lambda policy: message, policy=message.policy).parsebytes(found[0])
+        _read_header(found[0], message)
         end = found.end()
         part = Origin(message, whole.data, found.start(), end, end, end)
         message.note(part)
