@@ -10,13 +10,14 @@ import secrets
 from collections.abc import Callable, Iterator
 from email.generator import BytesGenerator
 from email.message import Message
-from email.policy import Compat32, Policy
+from email.policy import Policy
 from io import BytesIO
 from typing import Any, BinaryIO, Protocol
 
 from mime import charsets, parameters, transfer
 from mime.archives import zipnames
 from mime.parse import Origin, parse
+from mime.policy import MimePolicy
 
 __all__ = ["MimeGenerator", "MimeMessage", "message_from_file"]
 
@@ -24,44 +25,10 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _ZIP_TYPES = frozenset({"application/zip", "application/x-zip", "application/x-zip-compressed"})
 
 
-class _Written(str):
-    """A header's value with the bytes that it was written as."""
-
-    __slots__ = ("source",)
-    source: bytes
-
-
 class _Exact(str):
     """A payload that is written as it is."""
 
     __slots__ = ()
-
-
-class MimePolicy(Compat32):
-    """The `compat32` policy, but headers that are not changed are written as they were."""
-
-    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
-        """Keeps the source of a header beside its value."""
-        name, value = super().header_source_parse(sourcelines)
-        written = _Written(_LINE_END.sub("\n", value))
-        written.source = "".join(sourcelines).encode("ascii", "surrogateescape")
-        return name, written
-
-    def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
-        """A value that the program sets: it has no source."""
-        return name, str(value) if isinstance(value, _Written) else value
-
-    def header_fetch_parse(self, name: str, value: Any) -> Any:
-        """The value alone, without its source."""
-        return super().header_fetch_parse(name, self.header_store_parse(name, value)[1])
-
-    def fold_binary(self, name: str, value: Any) -> bytes:
-        """The lines of a header."""
-        if not isinstance(value, _Written):
-            return super().fold_binary(name, value)
-        if value.source.endswith((b"\r", b"\n")):
-            return value.source
-        return value.source + self.linesep.encode("ascii")
 
 
 class _Sink(Protocol):
@@ -107,6 +74,7 @@ class MimeMessage(Message):
         origin.items = list(self.raw_items())
         origin.payload = self._payload
         origin.framing = self._framing()
+        origin.unixfrom = self.get_unixfrom()
         self._origin = origin
 
     def _framing(self) -> tuple[str | None, str | None, str | None]:
@@ -123,7 +91,8 @@ class MimeMessage(Message):
             return True
         before, now = self._origin.items, list(self.raw_items())
         return len(before) != len(now) or any(
-            one is not other for one, other in zip(before, now, strict=True)
+            one[0] != other[0] or one[1] is not other[1]
+            for one, other in zip(before, now, strict=True)
         )
 
     def _payload_is_modified(self) -> bool:
@@ -319,13 +288,14 @@ class MimeMessage(Message):
     def dump(self, file: _Sink, unixfrom: bool = False) -> None:
         """Writes the message to a binary file: every part that was not modified to the byte as it
         came. unixfrom: with the envelope line "From ...", if it has one."""
-        changed = {id(part) for part in _all_parts(self) if _changed(part)}
-        if self._origin and not unixfrom and self.get_unixfrom() is None and not changed:
-            file.write(self._origin.data[self._origin.start : self._origin.end])
-            return
-        if unixfrom and (line := self.get_unixfrom()):
-            file.write(charsets.as_bytes(line.rstrip("\r\n") + self.policy.linesep))
-        for piece in _pieces(self, _with_parents(self, changed)):
+        line = self.get_unixfrom() if unixfrom else None
+        if line is not None:
+            origin = self._origin
+            if origin and line == origin.unixfrom:
+                file.write(origin.data[origin.start : origin.header])
+            else:
+                file.write(charsets.as_bytes(line.rstrip("\r\n") + self.policy.linesep))
+        for piece in _pieces(self, _touched(self), is_whole=True):
             file.write(piece)
 
     def as_bytes(self, unixfrom: bool = False, policy: Policy | None = None) -> bytes:
@@ -385,28 +355,30 @@ def _changed(part: Message) -> bool:
     )
 
 
-def _with_parents(root: Message, changed: set[int]) -> set[int]:
-    """`changed`, and all parts that hold one of them: those that are not written as they came."""
-    touched = set(changed)
-    if isinstance(root, MimeMessage) and root.get_unixfrom() is not None:
-        touched.add(id(root))
-    for part in reversed(list(_all_parts(root))):
+def _touched(root: Message) -> set[int]:
+    """Ids of the parts that were changed and of those that hold them: of all that are not written
+    as they came."""
+    touched = set()
+    for part in reversed(list(_all_parts(root))):  # each comes behind the one that it is in
         parts = part.get_submsg() if isinstance(part, MimeMessage) else None
-        if any(id(child) in touched for child in parts or ()):
+        if _changed(part) or any(id(child) in touched for child in parts or ()):
             touched.add(id(part))
     return touched
 
 
-def _pieces(part: Any, touched: set[int]) -> Iterator[bytes]:
-    """The bytes of a message, in pieces."""
+def _pieces(part: Any, touched: set[int], is_whole: bool = False) -> Iterator[bytes]:
+    """The bytes of a message, in pieces; without its envelope line if it is the whole."""
     if not isinstance(part, MimeMessage):
         out = BytesIO()
         BytesGenerator(out, mangle_from_=False, policy=part.policy).flatten(part)
         yield out.getvalue()
         return
     origin = part._origin
+    start = 0
+    if origin:
+        start = origin.header if is_whole else origin.start
     if origin and id(part) not in touched:
-        yield origin.data[origin.start : origin.end]
+        yield origin.data[start : origin.end]
         return
     payload = part.get_submsg()
     if payload is not None and not _is_framed_as_before(part):
@@ -415,19 +387,36 @@ def _pieces(part: Any, touched: set[int]) -> Iterator[bytes]:
         body = _refilled(origin, touched)
     else:
         body = iter((_text(part),))
-    first = next(body, b"")
-    for name, value in part.raw_items():
-        yield part.policy.fold_binary(name, value)
-    yield _blank_line(part)
+    first = next(filter(None, body), b"")  # before the header is: framing may set a boundary
+    yield _header(part, start, bool(first))
     yield first
     yield from body
 
 
-def _blank_line(part: MimeMessage) -> bytes:
+def _header(part: MimeMessage, start: int, has_body: bool) -> bytes:
+    """A part's header and the line behind it, as they came as far as that can be."""
     origin = part._origin
-    if origin and not part._payload_is_modified():
-        return origin.data[origin.blank : origin.body]
-    return part.policy.linesep.encode("ascii")
+    line_end = part.policy.linesep.encode("ascii")
+    is_new = origin is None or part._payload_is_modified()
+    if origin and not part.header_is_modified():
+        header = origin.data[start : origin.blank]
+        if has_body and is_new and header and not header.endswith((b"\r", b"\n")):
+            header += line_end
+    else:
+        header = b"".join(part.policy.fold_binary(*item) for item in part.raw_items())
+        if origin:
+            header = origin.data[start : origin.fields] + header
+            if origin.blank == origin.end and not has_body:  # what ends it stands behind it
+                cut = 1 + header.endswith(b"\r\n")
+                return header if _ends_line(origin) else header[:-cut]
+    if origin is None or (is_new and origin.blank == origin.body):
+        return header + line_end
+    blank = origin.data[origin.blank : origin.body]
+    return header + (blank or (line_end if has_body and part.header_is_modified() else b""))
+
+
+def _ends_line(origin: Origin) -> bool:
+    return origin.start == origin.end or origin.data[origin.end - 1 : origin.end] in (b"\r", b"\n")
 
 
 def _is_framed_as_before(part: MimeMessage) -> bool:

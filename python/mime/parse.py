@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from email import errors
-from email.parser import BytesHeaderParser
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mime.policy import Written
 
 if TYPE_CHECKING:
     from mime.message import MimeMessage
@@ -24,6 +25,7 @@ MAX_PARTS = 20_000
 """Parts of a message that are taken apart; the last one keeps the rest."""
 
 _HEADER = re.compile(rb"(?:(?:From |[!-9;-~]*:|[ \t])[^\r\n]*(?:\r\n|\r|\n|\Z))*")
+_LINE = re.compile(rb"[^\r\n]+(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _DASHES = re.compile(rb"(?:\A|(?<=[\r\n]))--([^\r\n]*)(?:\r\n|\r|\n|\Z)")
 _BLOCK = re.compile(rb"(?:[^\r\n]+(?:\r\n|\r|\n|\Z))+")
@@ -39,7 +41,8 @@ class Origin:
     """Where a part came from, and what it was then: shows later what has changed.
 
     data is the whole message. The part's header is data[start:blank], its body data[body:end];
-    between them stands the blank line. The rest is as it was when the part had been read.
+    between them stands the blank line. The header begins with the envelope line, up to `header`,
+    and lines that are no fields, up to `fields`. The rest is as it was when the part had been read.
     """
 
     message: MimeMessage
@@ -48,12 +51,15 @@ class Origin:
     blank: int
     body: int
     end: int = 0
+    header: int = 0
+    fields: int = 0
     boundary: bytes | None = None
     parts: list[Origin] = field(default_factory=list)
     first: int | None = None  # the line of its first delimiter
     last: int | None = None  # behind its last delimiter, the closing one
     items: list[tuple[str, Any]] = field(default_factory=list)
     payload: object = None
+    unixfrom: str | None = None
     framing: tuple[str | None, str | None, str | None] = (None, None, None)
 
 
@@ -140,11 +146,8 @@ class _Scan:
             blank = body = found.start
         elif line_end := _LINE_END.match(self.data, blank):
             body = line_end.end()
-        _read_header(self.data[start:blank], message)
-        rest = message.get_payload()
-        if isinstance(rest, str) and rest:  # its last line was no header after all
-            blank = body = blank - len(rest)
         part = Origin(message, self.data, start, blank, body)
+        _read_header(part, blank)
         if self.open:
             self.open[-1].parts.append(part)
         self.open.append(part)
@@ -196,32 +199,65 @@ class _Scan:
             part = self.open.pop()
             part.end = max(end, part.start)
             part.blank = min(part.blank, part.end)
-            _finish(part)
+            _finish(part, level > 0)
             self.forget(part)
 
 
-def _read_header(data: bytes, message: MimeMessage) -> None:
-    """Gives a message the header fields in `data`; what follows them becomes its payload."""
+def _read_header(part: Origin, end: int) -> None:
+    """Reads the header fields from part.start to `end`, or to a last line that is none after all,
+    where the header then ends. Other lines that are none are kept with the field before them."""
+    message = part.message
+    fields: list[tuple[int, list[str]]] = []  # where each begins, and its lines
+    field: list[str] | None = None
+    part.header = part.start
+    for line in _LINE.finditer(part.data, part.start, end):
+        text = line[0].decode("ascii", "surrogateescape")
+        defect: errors.MessageDefect
+        if text[0] in " \t":
+            if field is not None:
+                field.append(text)
+                continue
+            defect = errors.FirstHeaderLineIsContinuationDefect(text)
+        elif text.startswith("From "):
+            if line.start() == part.start:
+                message.set_unixfrom(text.rstrip("\r\n"))
+                part.header = line.end()
+                continue
+            if line.end() == end:
+                end = part.blank = part.body = line.start()
+                break
+            defect = errors.MisplacedEnvelopeHeaderDefect(text)
+        elif text[0] == ":":
+            defect = errors.InvalidHeaderDefect("Missing header name.")
+        else:
+            field = [text]
+            fields.append((line.start(), field))
+            continue
+        field = None
+        message.defects.append(defect)
+    part.fields = fields[0][0] if fields else end
+    stops = [start for start, _ in fields[1:]] + [end]
+    for (start, lines), stop in zip(fields, stops, strict=False):
+        name, value = message.policy.header_source_parse(lines)
+        if isinstance(value, Written):
+            value.source = part.data[start:stop]
+        message.set_raw(name, value)
 
-    def this(**_: object) -> MimeMessage:
-        return message
 
-    BytesHeaderParser(this, policy=message.policy).parsebytes(data)
-
-
-def _finish(part: Origin) -> None:
-    """Gives a part its payload, now that its end is known, and notes what it is like."""
+def _finish(part: Origin, within: bool) -> None:
+    """Gives a part its payload, now that its end is known, and notes what it is like. within:
+    whether it stands in a multipart."""
     message = part.message
     if part.first is not None:
         message.set_payload([])
         if part.first > part.body:
             message.preamble = text_of(part.data[part.body : part.first])[:-1]
         if part.last is None:
-            message.epilogue = ""
             message.defects.append(errors.CloseBoundaryNotFoundDefect())
-        elif part.last <= part.end and part.data[part.last - 1 : part.last] in (b"\n", b"\r"):
+        elif part.last <= part.end:
             message.epilogue = text_of(part.data[part.last : part.end])
     elif part.boundary is not None:
+        message.epilogue = None if within else ""
         message.defects.append(errors.StartBoundaryNotFoundDefect())
     elif message.get_content_type() == "message/delivery-status":
         part.parts = _blocks(part)
@@ -236,10 +272,12 @@ def _blocks(whole: Origin) -> list[Origin]:
     """The blocks of fields of a delivery status, which blank lines separate (RFC 3464)."""
     blocks = []
     for found in _BLOCK.finditer(whole.data, whole.body, whole.end):
-        message = whole.message.new_part()
-        _read_header(found[0], message)
-        end = found.end()
-        part = Origin(message, whole.data, found.start(), end, end, end)
-        message.note(part)
+        start, end = found.span()
+        header = _HEADER.match(whole.data, start, end)
+        body = header.end() if header else start
+        part = Origin(whole.message.new_part(), whole.data, start, body, body, end)
+        _read_header(part, body)
+        part.message.set_payload(text_of(part.data[part.body : end]))
+        part.message.note(part)
         blocks.append(part)
     return blocks
