@@ -30,6 +30,7 @@ _ATTRIBUTE = re.compile(
 _CONDITIONAL = re.compile(r"<!--\s*\[if\b", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--(?:-?>|.*?--!?>)", re.DOTALL)
 _OTHER = re.compile(r"<(?:[!?]|/(?![A-Za-z\0]))[^>]*>")
+_XML = {"<?": "?>", "<![CDATA[": "]]>"}
 _SCRIPT = "\0*".join("script")  # a NUL is nothing to some readers
 _SCRIPT_START = re.compile(rf"<(?:[^\s/>:<]{{0,20}}:)?\0*{_SCRIPT}\0*(?=[\s/>]|\Z)", re.IGNORECASE)
 _SCRIPT_END = re.compile(rf"</(?:[^\s/>:<]{{0,20}}:)?script(?={_SPACE}|[/>])", re.IGNORECASE)
@@ -62,6 +63,7 @@ class _Tokens:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.seen = dict.fromkeys(_XML, 0)  # how far readers of XML are with what begins so
 
     def __iter__(self) -> Iterator[_Token]:
         at = data = 0
@@ -80,6 +82,8 @@ class _Tokens:
                 yield from self.comment(token)
                 at = data = token.end
                 continue
+            if self.is_torn(token.end, self.end_in_xml(token)):
+                break
             yield token
             at = data = token.end
             if token.kind == "start" and _is_script(token.name):
@@ -112,6 +116,16 @@ class _Tokens:
             if not 0 <= at <= end:
                 return True
         return False
+
+    def end_in_xml(self, token: _Token) -> int:
+        """Where a token ends for readers of XML, and in SVG, if that is further on."""
+        for begins, ends in _XML.items() if token.kind == "special" else ():
+            if not self.text.startswith(begins, token.start) or token.start < self.seen[begins]:
+                continue
+            end = self.text.find(ends, token.start)
+            self.seen[begins] = end + len(ends) if end >= 0 else len(self.text)
+            return max(token.end, end + len(ends))
+        return token.end
 
     def comment(self, token: _Token) -> Iterator[_Token]:
         """A conditional comment, markup to some readers."""
@@ -151,6 +165,8 @@ class _Tokens:
         ):
             if self.text.startswith(begins, at):
                 match = pattern.match(self.text, at)
+                if match and "[" in match[0] and match[0][2:9].lower() == "doctype":
+                    match = None  # has more in it, to readers of XML
                 return _Token(kind, at, match.end() if match else -1)
         return None
 

@@ -1,0 +1,331 @@
+"""Scripts are taken out of HTML, however illegal, and every other byte stays. About ten seconds."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+import io
+import re
+from typing import Any
+
+import html5lib
+import mime
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from messages import filtered, read
+
+MSG = mime.HTMLScriptFilter(io.StringIO()).msg
+
+# A page, and what is left of it; {} stands for the message in a script's place.
+PAGES = {
+    "plain": ("<p>a &amp; b &#65; &foo</p>", "<p>a &amp; b &#65; &foo</p>"),
+    "script": ("a<script>x</script>b", "a{}b"),
+    "attributes": ("a<script src='x>y' defer>x</script>b", "a{}b"),
+    "upper case": ("<B>x</B><SCRIPT A=1>foo</SCRIPT >y", "<B>x</B>{}y"),
+    "two": ("<script src=x></script><script>b</script>", "{}{}"),
+    "unclosed": ("a<script>b<p>c", "a{}"),
+    "cut in the start tag": ("a<script src='b", "a{}"),
+    "cut after the name": ("a<script", "a{}"),
+    "self-closing, which HTML does not have": ("<script/>x</script>y", "{}y"),
+    "slash in place of a space": ("<script/src=x></script>y", "{}y"),
+    "line end in the tag": ("<script\n\t>x</script\n>y", "{}y"),
+    "other elements": ("<scriptx>a</scriptx><scri pt>", "<scriptx>a</scriptx><scri pt>"),
+    "end of another element": ("<script>a</scriptx>b</script>c", "{}c"),
+    "end tag alone": ("x</script>y", "x</script>y"),
+    "in itself": ("<scr<script>x</script>ipt>y</script>", "<scr{}ipt>y</script>"),
+    "a prefix": ("<svg:script>x</svg:script>y", "{}y"),
+    "in an attribute": ('<a href="<script>x</script>">', '<a href="<script>x</script>">'),
+    "in single quotes": ("<a title='<script>\"'>", "<a title='<script>\"'>"),
+    "quotes that never close": ('<a title="x><script>y</script>', '<a title="x>{}'),
+    "quotes after a wide space": ('<a x=\xa0"><script>y</script>">', '<a x=\xa0">{}">'),
+    "quotes in a name": ('<a\xa0x="><script>y</script>">', '<a\xa0x=">{}">'),
+    "comment": ("<!-- <script>a</script> -->b", "<!-- <script>a</script> -->b"),
+    "comment that is empty": ("<!--><script>a</script>-->", "<!-->{}-->"),
+    "comment of three": ("<!---><script>a</script>-->", "<!--->{}-->"),
+    "comment with --!>": ("<!--a--!><script>b</script>-->", "<!--a--!>{}-->"),
+    "comment that never ends": ("<!-- a <script>b</script> c", "<!-- a {} c"),
+    "comment in a tag's name": ("<a<!-- ><script>b</script>-->", "<a<!-- >{}-->"),
+    "conditional": (
+        "<!--[if IE]><script>b</script><p><![endif]-->c",
+        "<!--[if IE]>{}<p><![endif]-->c",
+    ),
+    "conditional without": (
+        "<!--[if mso]><b>c</b><![endif]-->",
+        "<!--[if mso]><b>c</b><![endif]-->",
+    ),
+    "conditional that cuts a tag": (
+        '<!--[if x]><a title="--><script>b</script>">',
+        '<!--[if x]><a title="-->{}">',
+    ),
+    "downlevel-revealed": ("<![if !IE]><script>1</script><![endif]>", "<![if !IE]>{}<![endif]>"),
+    "CDATA": ("<![CDATA[<script>]]>x", "<![CDATA[<script>]]>x"),
+    "CDATA that ends early": ("<svg><![CDATA[><script>a</script>]]>", "<svg><![CDATA[>{}]]>"),
+    "instruction": ("<?php x ?><script>a</script>", "<?php x ?>{}"),
+    "instruction of XML": ('<?x ><a title="?><script>a</script>">', '<?x ><a title="?>{}">'),
+    "CDATA of XML": (
+        '<svg><![CDATA[><a title="]]><script>a</script>">',
+        '<svg><![CDATA[><a title="]]>{}">',
+    ),
+    "entities of XML": (
+        "<!DOCTYPE x [<!ENTITY a '<script>b</script>'>]>",
+        "<!DOCTYPE x [<!ENTITY a '{}'>]>",
+    ),
+    "instruction with a tag in it": ("<?php <script a</script>", "<?php <script a</script>"),
+    "doctype": ("<!DOCTYPE html PUBLIC 'a'><p>", "<!DOCTYPE html PUBLIC 'a'><p>"),
+    "no end tag": ("</ script><script>a</script>", "</ script>{}"),
+    "NUL in the name": ("<scr\0ipt>a</script>b", "{}b"),
+    "NUL before the name": ("<\0script>a</script>b", "{}b"),
+    "NUL in front of a tag": (
+        '<\0a title="><script>b</script>">',
+        '<\0a title=">{}">',
+    ),
+    "NUL before quotes": ('<a title=\0"><script>b</script>">', '<a title=\0">{}">'),
+    "style": ("<style>a<!-- </style>b<script>c</script>", "<style>a<!-- </style>b{}"),
+    "in a style": ("<style><script>a</script></style>", "<style>{}</style>"),
+    "in a style in SVG": (
+        '<svg><style><a title="</style><a title="><script>b</script>">',
+        '<svg><style><a title="</style><a title=">{}">',
+    ),
+    "in a title": ("<title><script>a</script></title>b", "<title>{}</title>b"),
+    "title that is cut": ("<title></title<script>a</script>", "<title></title{}"),
+    "textarea": (
+        "<textarea><!--</textarea><script>a</script>-->",
+        "<textarea><!--</textarea>{}-->",
+    ),
+    "noscript": (
+        '<noscript><a title="</noscript><script>b</script>">',
+        '<noscript><a title="</noscript>{}">',
+    ),
+    "select, where no title is": (
+        '<select><title><a b="</title><a b="><script>c</script>">',
+        '<select><title><a b="</title><a b=">{}">',
+    ),
+    "less-than signs": ("a < b <3 <> <", "a < b <3 <> <"),
+    "script in a script": ("<script><!--<script>a</script>b</script>c", "{}b</script>c"),
+}
+
+
+@pytest.mark.parametrize(("page", "rest"), PAGES.values(), ids=PAGES)
+def test_pages(page: str, rest: str) -> None:
+    assert filtered(page) == rest.replace("{}", MSG)
+
+
+PIECES = st.sampled_from(
+    [
+        *("<", ">", "</", "/>", '"', "'", "=", " ", "\n", "\0", "\xa0", "\v", "a", "x=", "-", "!"),
+        *("<script", "<script>", "</script>", "</script", "<SCRIPT/", "script", "<scr", "ipt>"),
+        *("<!--", "-->", "--!>", "<!-->", "<!", "<?", "<![CDATA[", "]]>", "<!--[if IE]>"),
+        *("<![endif]-->", "<a ", '<a title="', "<a title='", "</a>", "<p>", "<svg>", "</svg>"),
+        *("<math>", "<select>", "<table>", "<template>", "<frameset>", "<mi>", "<foreignObject>"),
+        *(f"<{name}>" for name in ("style", "title", "textarea", "noscript", "xmp", "plaintext")),
+        *(f"</{name}>" for name in ("style", "title", "textarea", "noscript", "xmp", "select")),
+        *("<iframe>", "</iframe>", "<noembed>", "</noembed>", "<noframes>", "</noframes>"),
+    ]
+)
+HTML = st.lists(PIECES, max_size=14).map("".join)
+
+
+def scripts(page: str) -> list[Any]:
+    """The scripts that another reader of HTML finds in a page."""
+    found = html5lib.parse(page, namespaceHTMLElements=False).iter()
+    return [
+        it
+        for it in found
+        if isinstance(it.tag, str) and it.tag.endswith("script") and not it.tag.endswith("noscript")
+    ]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(HTML)
+@example("<svg><title><!--</title><a title='--><script>a</script>'>")
+def test_no_script_is_left_and_again_changes_nothing(page: str) -> None:
+    once = filtered(page)
+    assert scripts(once) == []
+    assert filtered(once) == once
+
+
+@settings(max_examples=500, deadline=None)
+@given(HTML | st.text())
+def test_the_rest_stays(page: str) -> None:
+    out = io.StringIO()
+    through = mime.SGMLFilter(out)
+    for letter in page:
+        through.feed(letter)
+    through.close()
+    assert out.getvalue() == page
+
+    # What is left are pieces of the page, in order, with the message between them.
+    at = 0
+    for piece in filtered(page).split(MSG):
+        at = page.index(piece, at) + len(piece)
+    if MSG not in filtered(page):
+        assert filtered(page) == page
+
+
+def test_an_empty_message_joins_nothing() -> None:
+    out = io.StringIO()
+    script_filter = mime.HTMLScriptFilter(out)
+    script_filter.msg = ""
+    script_filter.feed("<scr<script></script>ipt>a</script>")
+    script_filter.close()
+    assert out.getvalue() == "<scr ipt>a</script>"
+
+
+def test_handlers_of_programs() -> None:
+    class Links(mime.SGMLFilter):
+        def start_a(self, attributes: list[tuple[str, str | None]]) -> None:
+            self.out.write(f"[{dict(attributes)}]")
+
+        def do_br(self, attributes: list[tuple[str, str | None]]) -> None:
+            self.out.write("|" + self.get_starttag_text())
+
+        def end_a(self) -> None:
+            self.out.write("[/]")
+
+        def handle_comment(self, comment: str) -> None:
+            self.out.write(f"({comment})")
+
+        def handle_special(self, data: str) -> None:
+            self.out.write(data.upper())
+
+    out = io.StringIO()
+    links = Links(out)
+    links.write("<!x><A Href='b' c=d e>t</a><br/><p>")
+    links.write("<!--c--></p>")
+    links.close()
+    assert out.getvalue() == "<!X>[{'href': 'b', 'c': 'd', 'e': None}]t[/]|<br/><p>(c)</p>"
+
+
+def page_part(data: bytes, charset: str = "", encoding: str = "8bit", end: bytes = b"\n") -> Any:
+    """A message that is HTML."""
+    kind = f"text/html; charset={charset}" if charset else "text/html"
+    head = [f"Content-Type: {kind}", f"Content-Transfer-Encoding: {encoding}", "", ""]
+    return read(end.join(line.encode() for line in head) + data)
+
+
+def quoted_printable(data: bytes) -> bytes:
+    """Lines stay lines, unless their ends differ, which b2a_qp does not keep."""
+    ends = set(re.findall(rb"\r\n|\r|\n", data))
+    return binascii.b2a_qp(data, istext=len(ends) == 1 and ends != {b"\r"})
+
+
+ENCODERS = {
+    "base64": base64.encodebytes,
+    "quoted-printable": quoted_printable,
+    "8bit": bytes,
+    "binary": bytes,
+}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b"\r\n\n\r"], ids=repr)
+@pytest.mark.parametrize("encoding", ENCODERS)
+@pytest.mark.parametrize("message_end", [b"\n", b"\r\n"], ids=repr)
+def test_bytes_stay(end: bytes, encoding: str, message_end: bytes) -> None:
+    before, after = b"<p>\xe9\x80\xff =20" + end + b".\t " + end, end + b"<i>" + b"y" * 200 + end
+    page = before + b"<script>" + end + b"x</script>" + after
+    message = page_part(ENCODERS[encoding](page), "utf-8", encoding, message_end)
+    assert mime.defang(message)
+    written = read(message.as_bytes())
+    assert written.get_payload_source() == before + MSG.encode() + after
+    assert written["content-transfer-encoding"] == encoding
+    _, _, body = message.as_bytes().partition(message_end * 2)
+    if encoding in ("base64", "quoted-printable"):
+        assert set(body.replace(message_end, b"")).isdisjoint(b"\r\n")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(), st.binary(), st.sampled_from(sorted(ENCODERS)), st.booleans())
+def test_any_bytes_stay(before: bytes, after: bytes, encoding: str, crlf: bool) -> None:
+    before = b"." + before.replace(b"<", b"")
+    page = before + b"<script>x</script>" + after.replace(b"<", b"")
+    end = b"\r\n" if crlf else b"\n"
+    encoded = ENCODERS[encoding](page)
+    if crlf and encoding == "base64":
+        encoded = encoded.replace(b"\n", b"\r\n")
+    message = page_part(encoded, "us-ascii", encoding, end)
+    page = message.get_payload_source()
+    mime.check_html(message)
+    written = read(message.as_bytes()).get_payload_source()
+    assert written == page.replace(b"<script>x</script>", MSG.encode())
+
+
+CHARSETS = {
+    "UTF-16 with a mark": ("\ufeff", "utf-16-le", ""),
+    "UTF-16 with the other mark": ("\ufeff", "utf-16-be", "iso-8859-1"),
+    "UTF-32 with a mark": ("\ufeff", "utf-32-le", ""),
+    "UTF-16": ("", "utf-16-le", "utf-16"),
+    "UTF-16BE": ("", "utf-16-be", "UTF-16BE"),
+    "UTF-7": ("", "utf-7", "utf-7"),
+    "EBCDIC": ("", "cp037", "cp037"),
+    "ISO-2022-JP": ("\u3042", "iso2022-jp", "iso-2022-jp"),
+}
+
+
+@pytest.mark.parametrize(("mark", "codec", "charset"), CHARSETS.values(), ids=CHARSETS)
+def test_charsets(mark: str, codec: str, charset: str) -> None:
+    page = mark + "<p>a<script>b</script>c"
+    message = page_part(base64.encodebytes(page.encode(codec)), charset, "base64")
+    assert mime.defang(message)
+    assert message.get_payload_decoded() == page.replace("<script>b</script>", MSG).encode(codec)
+
+
+HIDDEN = {
+    "UTF-7": (b"+ADw-script+AD4-b+ADw-/script+AD4-c", "utf-7", MSG.encode() + b"c"),
+    "shifts in the name": (b"<scr\x1b(Bipt>b</script>c", "iso-2022-jp", MSG.encode() + b"c"),
+    "shifts, by the page's own word": (
+        b"<meta charset=iso-2022-jp><scr\x1b(Bipt>b</script>c",
+        "",
+        b"<meta charset=iso-2022-jp>" + MSG.encode() + b"c",
+    ),
+    "a charset that is a lie": (b"<script>b</script>c", "utf-16", MSG.encode() + b"c"),
+    "another": (b"<script>b</script>c", "cp037", MSG.encode() + b"c"),
+    "a page that lies": (
+        b"<meta charset=utf-16><script>b</script>c",
+        "",
+        b"<meta charset=utf-16>" + MSG.encode() + b"c",
+    ),
+    "no charset of mail": (b"<script>b</script>c", "punycode", MSG.encode() + b"c"),
+    "no charset at all": (b"<script>b</script>c", "\\0", MSG.encode() + b"c"),
+}
+
+
+@pytest.mark.parametrize(("page", "charset", "rest"), HIDDEN.values(), ids=HIDDEN)
+def test_charset_tricks(page: bytes, charset: str, rest: bytes) -> None:
+    message = page_part(base64.encodebytes(page), charset, "base64")
+    assert mime.defang(message)
+    assert message.get_payload_decoded() == rest
+
+
+def test_what_is_no_text_makes_it_utf_8() -> None:
+    message = page_part(b"a\xff<script>b</script>", "iso-2022-jp")
+    assert mime.defang(message)
+    assert message.get_content_charset() == "utf-8"
+    assert message.get_payload_decoded() == f"a\ufffd{MSG}".encode()
+
+
+def test_uuencode_becomes_base64() -> None:
+    lines = b"begin 644 x\n#" + b"".join([b"/&(^"]) + b"\n \nend\n"
+    assert page_part(lines, "", "x-uuencode").get_payload_decoded() == b"<b>"
+    page = b"<script>x</script><b>"
+    line = codecs.encode(page, "uu")
+    message = page_part(line, "", "x-uuencode")
+    assert mime.defang(message)
+    assert message["content-transfer-encoding"] == "base64"
+    assert message.get_payload_decoded() == MSG.encode() + b"<b>"
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/html", "application/xhtml+xml", "image/svg+xml", "TEXT/HTML"]
+)
+def test_kinds(kind: str) -> None:
+    message = read(f"Content-Type: {kind}\n\n<script>a</script>\n".encode())
+    assert mime.check_html(message, "saved") == 0
+    assert message.get_payload() == MSG + "\n"
+
+
+def test_other_kinds_stay() -> None:
+    message = read(b"Content-Type: text/plain\n\n<script>a</script>\n")
+    assert mime.check_html(message) == 0
+    assert not message.ismodified()
