@@ -244,7 +244,7 @@ class MimeMessage(Message):
         if value is None:
             return failobj
         text = value[2] if isinstance(value, tuple) else value
-        return text.rstrip() or failobj
+        return parameters.unquote(text).rstrip() or failobj
 
     def getname(self) -> Any:
         """The parameter `name` of the Content-Type; None if there is none."""
@@ -411,8 +411,7 @@ def _header(part: MimeMessage, start: int, has_body: bool) -> bytes:
                 return header if _ends_line(origin) else header[:-cut]
     if origin is None or (is_new and origin.blank == origin.body):
         return header + line_end
-    blank = origin.data[origin.blank : origin.body]
-    return header + (blank or (line_end if has_body and part.header_is_modified() else b""))
+    return header + origin.data[origin.blank : origin.body]
 
 
 def _ends_line(origin: Origin) -> bool:

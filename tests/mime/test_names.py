@@ -1,0 +1,300 @@
+"""Names as mail programs read them: parameters of headers, and what is in archives."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import zipfile
+from collections.abc import Callable
+
+import mime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from messages import read
+
+# A Content-Type's or Content-Disposition's parameters, and a name that some program reads there.
+NAMES = {
+    "token": ("name=a.exe", "a.exe"),
+    "quoted": ('name="a.exe"', "a.exe"),
+    "spaces around": ('name = "a.exe" ', "a.exe"),
+    "upper case": ('NAME="A.EXE"', "A.EXE"),
+    "space in a token": ("name=a b.exe", "a b.exe"),
+    "semicolon in quotes": ('name="a;b.exe"', "a;b.exe"),
+    "quote in quotes": (r'name="a\".exe"', 'a".exe'),
+    "second of two": ('name="a.txt"; name="b.exe"', "b.exe"),
+    "RFC 2231": ("name*=utf-8''a%2Eexe", "a.exe"),
+    "RFC 2231, Latin-1": ("name*=iso-8859-1'de'%e9.exe", "\xe9.exe"),
+    "RFC 2231, unknown charset": ("name*=x-y''a%2Eexe", "a.exe"),
+    "RFC 2231, no charset of mail": ("name*=punycode''a%2Eexe", "a.exe"),
+    "RFC 2231, in parts": ("name*0=a.; name*1=exe", "a.exe"),
+    "RFC 2231, in any order": ('name*1="exe"; name*0="a."', "a.exe"),
+    "RFC 2231, parts of two kinds": ("name*0*=utf-8''a%2E; name*1=exe", "a.exe"),
+    "RFC 2231, a part missing": ("name*0=a; name*2=.exe", "a.exe"),
+    "RFC 2231 in quotes": ("name*=\"utf-8''a%2Eexe\"", "a.exe"),
+    "RFC 2047": ("name==?utf-8?q?a=2Eexe?=", "a.exe"),
+    "RFC 2047 in quotes": ('name="=?utf-8?b?YS5leGU=?="', "a.exe"),
+    "RFC 2047 in two words": ('name="=?utf-8?q?a?= =?utf-8?q?=2Eexe?="', "a.exe"),
+    "RFC 2047 as a part": ('name="a.=?us-ascii?q?ex?=e"', "a.exe"),
+    "RFC 2047, unknown charset": ('name="=?x-y?q?a=2Eexe?="', "a.exe"),
+    "RFC 2047, base64 cut": ('name="=?utf-8?b?YS5leGU?="', "a.exe"),
+    "doubled quotes": ('name=""a.exe""', "a.exe"),
+    "garbage after the quote": ('name="a.exe"garbage', "a.exe"),
+    "garbage after it, no space": ('name="a.exe"; x="y"', "a.exe"),
+    "unterminated": ('name="a.exe', "a.exe"),
+    "unterminated, more after": ('name="a.exe; x=y', "a.exe"),
+    "trailing dots": ('name="a.exe.. ."', "a.exe.. ."),
+    "trailing NUL": ('name="a.exe\0"', "a.exe\0"),
+    "folded": ('name="a\n .exe"', "a\n .exe"),
+    "8-bit UTF-8": ('name="\xc3\xa9.exe"', "\xe9.exe"),
+    "8-bit Latin-1": ('name="\xe9.exe"', "\xe9.exe"),
+    "angle brackets": ("name=<a.exe>", "a.exe"),
+}
+
+
+@pytest.mark.parametrize("header", ["Content-Type: text/plain", "Content-Disposition: attachment"])
+@pytest.mark.parametrize(("written", "name"), NAMES.values(), ids=NAMES)
+def test_names(header: str, written: str, name: str) -> None:
+    if "Disposition" in header:
+        written = written.replace("name", "filename").replace("NAME", "FILENAME")
+    message = read(f"{header}; {written}\n\nx".encode("latin-1"))
+    assert name in [it for _, it in message.getnames()]
+    assert mime.defang(message)
+    assert message.as_bytes().startswith(b"Content-Type: text/plain; name=WARNING.TXT\n\n")
+
+
+def test_readings_stand_there_once() -> None:
+    message = read(b'Content-Type: text/plain; name="a.txt"\n\n')
+    assert message.getnames() == [("text/plain", ""), ("name", "a.txt")]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_bad"),
+    [
+        *((f"a.{extension}", True) for extension in mime.extlist.split(",")),
+        *(
+            ("a.EXE", True),
+            (".exe", True),
+            ("a.b.scr", True),
+            ("a.exe.", True),
+            ("a.exe \0.", True),
+        ),
+        *(("exe", False), ("a.txt", False), ("a.exe.txt", False), ("", False), ("...", False)),
+    ],
+)
+def test_check_ext(name: str, is_bad: bool) -> None:
+    assert mime.check_ext(name) == (name if is_bad else None)
+
+
+def test_the_lists_are_the_program_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mime, "bad_extensions", [".xyz"])
+    assert mime.check_ext("a.xyz") == "a.xyz"
+    assert mime.check_ext("a.exe") is None
+
+
+SPLIT = {
+    "": [""],
+    "; a=b; c": ["", "a=b", "c"],
+    ';a="x";b': ["", 'a="x"', "b"],
+    '; a="b;c"; d': ["", 'a="b;c"', "d"],
+    r';a="x\";y"; b=2': ["", r'a="x\";y"', "b=2"],
+    "x; A = b ": ["x", "a=b"],
+}
+
+
+@pytest.mark.parametrize(("text", "parts"), SPLIT.items())
+def test_parseparam(text: str, parts: list[str]) -> None:
+    assert mime._parseparam(text) == parts
+
+
+UNQUOTED = {
+    '"a"': "a",
+    "a": "a",
+    '""a""': '"a"',  # as the older package has it; names are read in other ways too
+    '"a': '"a',
+    "<a>": "a",
+    r'"a\"b"': 'a"b',
+    "": "",
+    '"': '"',
+    '""': "",
+    "'a'": "'a'",
+    '"a"b': "a",
+}
+
+
+@pytest.mark.parametrize(("text", "plain"), UNQUOTED.items())
+def test_unquote(text: str, plain: str) -> None:
+    assert mime.unquote(text) == plain
+
+
+HEADER = st.lists(
+    st.sampled_from(
+        [
+            *('"', "'", ";", "=", " ", "\t", "\\", "*", "*0", "*1*", "%", "%2", "%41", "\n ", "\0"),
+            *("name", "filename", "charset", "boundary", "=?", "?=", "?q?", "?b?", "utf-8", "YQ=="),
+            *(
+                "utf-7",
+                "punycode",
+                "idna",
+                "\xe9",
+                "\xc3\xa9",
+                "a.exe",
+                "<",
+                ">",
+                "(",
+                ")",
+                "text/",
+            ),
+            *("multipart/mixed", "unicode_escape", "\\x", "99999", "rot13", "zlib"),
+        ]
+    ),
+    max_size=12,
+).map("".join) | st.text(st.characters(max_codepoint=255))
+
+
+@settings(max_examples=500, deadline=None)
+@given(HEADER, HEADER, st.binary(max_size=60))
+def test_any_header(kind: str, disposition: str, body: bytes) -> None:
+    head = f"Content-Type: {kind}\nContent-Disposition: {disposition}\n\n".encode("latin-1")
+    message = read(head + body)
+    for ask in (
+        *(message.getnames, message.getname, message.get_filename, message.getparams),
+        *(message.get_boundary, message.get_content_charset, message.get_charsets),
+        *(message.get_content_type, message.get_content_disposition, message.getencoding),
+        *(message.get_payload, message.get_payload_decoded, message.get_payload_source),
+    ):
+        ask()
+    assert all(isinstance(name, str) for _, name in message.getnames())
+    assert message.getparam("name") == message.getname()
+    assert message.as_bytes() == head + body or message.get_unixfrom() is not None
+    mime.unquote(kind)
+    mime._parseparam(kind)
+    mime.check_ext(kind)
+
+
+# ------------------------------------------------------------------------------------- archives
+
+
+def zipped(contents: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """An archive."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def nested(levels: int) -> bytes:
+    """Archives, each in another one."""
+    data = zipped({"a.txt": b"x"})
+    for _ in range(levels - 1):
+        data = zipped({"a.zip": data})
+    return data
+
+
+def encrypted(data: bytes) -> bytes:
+    """An archive that says that its members are encrypted."""
+    marked = bytearray(data)
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        marked[marked.find(signature) + flags] |= 1
+    return bytes(marked)
+
+
+def names(data: bytes) -> list[str]:
+    """The names that zipnames finds."""
+    found = mime.zipnames(data)
+    assert {attribute for attribute, _ in found} <= {"zipname"}
+    return [name for _, name in found]
+
+
+def test_archives() -> None:
+    inner = zipped({"in.exe": b"1", "deep.ZIP. ": zipped({"deepest.scr": b"2"})})
+    data = zipped({"a.txt": b"x", "b/c.zip": inner, "d.zip/": b""})
+    assert set(names(data)) == {"a.txt", "b/c.zip", "d.zip/", "in.exe", "deep.ZIP. ", "deepest.scr"}
+    assert names(zipped({})) == []
+
+
+def test_names_in_an_encrypted_archive_can_be_read() -> None:
+    assert names(encrypted(zipped({"a.exe": b"x"}))) == ["a.exe"]
+
+
+BAD_ARCHIVES: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "garbage": lambda: b"garbage",
+    "cut": lambda: zipped({"a.txt": b"x" * 1000})[:-10],
+    "only its end": lambda: zipped({"a.txt": b"x"})[-22:],
+    "encrypted inside": lambda: encrypted(zipped({"a.zip": nested(1)})),
+    "corrupt inside": lambda: zipped({"a.zip": b"garbage"}),
+    "wrong checksum inside": lambda: zipped(
+        {"a.zip": b"PK" + bytes(99)}, zipfile.ZIP_STORED
+    ).replace(bytes(99), bytes(98) + b"x"),
+    "method that nobody knows": lambda: zipped({"a.zip": b"x"}).replace(
+        b"\x14\0\0\0\x08\0", b"\x14\0\0\0\x63\0"
+    ),
+    "too deep": lambda: nested(6),
+    "too many names": lambda: zipped({f"{number}": b"" for number in range(10_001)}),
+    "a bomb": lambda: zipped({"a.zip": bytes(65 * 1024 * 1024)}),
+    "many bombs": lambda: zipped({f"{i}.zip": bytes(9 * 1024 * 1024) for i in range(8)}),
+}
+
+
+@pytest.mark.parametrize("make", BAD_ARCHIVES.values(), ids=BAD_ARCHIVES)
+def test_bad_archives(make: Callable[[], bytes]) -> None:
+    data = make()
+    with pytest.raises(zipfile.BadZipFile):
+        mime.zipnames(data)
+    message = read(b"Content-Type: application/zip\nContent-Transfer-Encoding: binary\n\n" + data)
+    assert message.get_payload_source() == data
+    with pytest.raises(mime.SuspiciousArchive):
+        message.getnames(scan_zip=True)
+    assert mime.defang(message, scan_zip=True)
+
+
+def test_within_the_limits() -> None:
+    assert len(names(nested(5))) == 5
+    assert len(names(zipped({f"{number}": b"" for number in range(10_000)}))) == 10_000
+
+
+def test_an_archive_that_holds_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = zipped({"q.zip": b"x"})
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: io.BytesIO(data))
+    with pytest.raises(mime.SuspiciousArchive, match="more than 5 levels"):
+        mime.zipnames(data)
+
+
+@pytest.mark.parametrize(
+    ("header", "is_found"),
+    [
+        (b"Content-Type: application/zip", True),
+        (b"Content-Type: application/octet-stream; name=a.zip", True),
+        (b'Content-Disposition: attachment; filename="a.ZIP."', True),
+        (b"Content-Type: image/png; name=a.png", True),  # it begins as archives do
+    ],
+)
+def test_which_parts_are_archives(header: bytes, is_found: bool) -> None:
+    encoding = b"\nContent-Transfer-Encoding: binary\n\n"
+    message = read(header + encoding + zipped({"b.exe": b"y"}))
+    assert (("zipname", "b.exe") in message.getnames(True)) is is_found
+    assert ("zipname", "b.exe") not in message.getnames()
+    assert not mime.defang(message)
+    assert mime.defang(message, scan_zip=True)
+    assert b"'b.exe'" in message.as_bytes()
+
+
+def test_a_text_is_no_archive() -> None:
+    message = read(b"Content-Type: text/plain; name=a.txt\n\nPK and so on\n")
+    assert not mime.defang(message, scan_zip=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 8))
+def test_any_damage(seed: int, times: int) -> None:
+    chance = random.Random(seed)
+    data = bytearray(zipped({"a.txt": b"x" * 50, "b.zip": nested(2)}))
+    for _ in range(times):
+        data[chance.randrange(len(data))] = chance.randrange(256)
+    with contextlib.suppress(zipfile.BadZipFile):
+        names(bytes(data))
+    with pytest.raises(mime.SuspiciousArchive):
+        mime.zipnames(bytes(data[: chance.randrange(len(data))]))
