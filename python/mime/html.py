@@ -144,11 +144,12 @@ class _Tokens:
             yield start
             at = min(self.end_of(_SCRIPT_END, start.end), end)
             yield _Token("data", start.end, at)
+            stop = at  # without an end tag it ends where the text does
             if close := _SCRIPT_END.match(self.text, at, end):
                 stop = self.tag(at, close.end(), "end", "script").end
                 stop = stop if 0 <= stop <= end else end
-                yield _Token("end", at, stop, "script")
-                at = stop
+            yield _Token("end", at, stop, "script")
+            at = stop
         yield _Token("data", at, end)
 
     def markup(self, at: int) -> _Token | None:
@@ -218,7 +219,7 @@ class SGMLFilter:
         text = "".join(self._fed)
         self._fed = []
         for token in _Tokens(text):
-            if token.end > token.start:
+            if token.end > token.start or token.kind == "end":
                 self._text = text[token.start : token.end]
                 self._handle(token)
 

@@ -88,6 +88,8 @@ PAGES = {
         '<svg><style><a title="</style><a title="><script>b</script>">',
         '<svg><style><a title="</style><a title=">{}">',
     ),
+    "unclosed in a style": ("<style>a<script>b</style>c", "<style>a{}</style>c"),
+    "unclosed in a comment": ("<!--[if x]><script>b<![endif]-->c", "<!--[if x]>{}c"),
     "in a title": ("<title><script>a</script></title>b", "<title>{}</title>b"),
     "title that is cut": ("<title></title<script>a</script>", "<title></title{}"),
     "textarea": (
@@ -148,6 +150,7 @@ def test_no_script_is_left_and_again_changes_nothing(page: str) -> None:
 
 @settings(max_examples=500, deadline=None)
 @given(HTML | st.text())
+@example("<noscript><SCRIPT/></noscript>a")
 def test_the_rest_stays(page: str) -> None:
     out = io.StringIO()
     through = mime.SGMLFilter(out)

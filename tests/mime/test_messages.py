@@ -13,7 +13,7 @@ from typing import Any
 
 import mime
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from messages import corpus, read, tree
 
@@ -168,6 +168,9 @@ def test_one_change_leaves_all_other_bytes(data: bytes, choose: st.DataObject) -
     index = choose.draw(st.integers(0, len(parts_of(message)) - 1))
     change = choose.draw(st.sampled_from(["payload", "add", "replace", "delete", "remove"]))
     part = parts_of(message)[index]
+    # Mixed line ends may have made one of two, and the parts others than meant.
+    assume(change not in ("replace", "delete") or len(part.get_all("X-Level", [])) == 1)
+    assume(change not in ("replace", "delete") or part.keys()[0] == "X-Level")
     start, blank, body, end = span(part)
     event_end = message.policy.linesep.encode()
     holders = [it for it in parts_of(message) if part in (it.get_submsg() or [])]
