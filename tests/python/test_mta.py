@@ -142,7 +142,7 @@ def test_nothing_is_left_behind():
         second.vanish()
         with pytest.raises(SessionOver):
             second.mail("a@b")
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # threads of other tests may have ended
 
 
 def test_sessions_at_once_have_objects_of_their_own():
