@@ -1,6 +1,6 @@
 """What holds for all tests in Python: where CI=true, a skipped test is a failed one; the programs
-that tests start get SIGINT, also where this run is in a shell's background; and no example of a
-property fails because the machine was busy."""
+that tests start get SIGINT and SIGHUP, also where this run is in a shell's background or under
+nohup; and no example of a property fails because the machine was busy."""
 
 import os
 import signal
@@ -13,8 +13,12 @@ hypothesis.settings.load_profile("milterkit")
 
 CI = os.environ.get("CI") == "true"
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 def _as_failure(report: pytest.TestReport | pytest.CollectReport) -> None:
