@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -37,6 +38,10 @@ install()
 with Milter.Server(Filter, "unix:" + sys.argv[1], max_connections=1) as server:
     sys.stdin.read()
 """
+
+# Python's own word for standard output that it could not write out at the end.
+UNWRITTEN = 120
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 LOGS = {
     "a file": 'logging.basicConfig(filename="/dev/full", level="DEBUG")',
@@ -86,11 +91,12 @@ def check(path: Path, process: subprocess.Popen[bytes]) -> None:
 def test_a_server(tmp_path: Path, log: str) -> None:
     path = tmp_path / "socket"
     source = FILTER + SERVING.format(log=LOGS[log])
-    with subprocess.Popen([sys.executable, "-c", source, path], stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", source, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=BUFFERED) as process:
         try:
             check(path, process)
             process.communicate(timeout=DEADLINE)
-            assert process.returncode == 0
+            assert process.returncode == UNWRITTEN
         finally:
             process.kill()
 
@@ -107,11 +113,12 @@ def test_the_program(tmp_path: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=full,
             stderr=full,
+            env=BUFFERED,
         ) as process,
     ):
         try:
             check(path, process)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(DEADLINE) == 0
+            assert process.wait(DEADLINE) == UNWRITTEN
         finally:
             process.kill()
