@@ -16,16 +16,23 @@ def _factory() -> Any:
 
 
 def runmilter(
-    name: str, socketname: str, timeout: int = 0, rmsock: bool = True, *, drain: int = 30
+    name: str,
+    socketname: str,
+    timeout: int = 0,
+    rmsock: bool = True,
+    *,
+    drain: int = 30,
+    progress: float = 30,
 ) -> None:
     """Serve `Milter.factory` on a socket until Milter.stop() or a signal; returns None then.
 
     name: of the filter, for logs. socketname: see Server. timeout: seconds that an MTA may be
     silent, 0 for the default. rmsock: remove a socket file that nobody answers on. drain: seconds
-    that open messages may take to finish after a stop. Flags, exception policy and backlog are
-    those of the module-level functions. In the main thread SIGTERM and SIGHUP stop and SIGINT
-    aborts, where the program has set no handlers. May be called again. Raises milter.error if it
-    cannot listen, or runs already.
+    that open messages may take to finish after a stop. progress: after so many seconds of an eom
+    callback that sends nothing, its MTA is told to wait on; 0 for never. Flags, exception policy
+    and backlog are those of the module-level functions. In the main thread SIGTERM and SIGHUP stop
+    and SIGINT aborts, where the program has set no handlers. May be called again. Raises
+    milter.error if it cannot listen, or runs already.
     """
     flags, policy, default_timeout, backlog = milter._settings()
     server = Server(
@@ -37,6 +44,7 @@ def runmilter(
         actions=flags,
         exception_policy=policy,
         drain=drain,
+        progress=progress,
         remove_stale=rmsock,
     )
     server._serve(lambda: milter._run_as_main(server._server))

@@ -18,6 +18,7 @@ import milter
 import pytest
 from Milter.testing import MTA
 
+from .conftest import Program, start_program
 from .mta import DEADLINE, Mta
 
 SOON = 0.02  # seconds between progress
@@ -90,6 +91,39 @@ def test_progress_for_a_callback_that_runs_long(held: type[Filter]) -> None:
         ]
         assert mta.mail() == "c"
     assert held.asked == [False, False]
+
+
+def test_progress_of_runmilter(tmp_path: Path) -> None:
+    program: Program = start_program(
+        "ours-fast",
+        tmp_path / "program",
+        f"""
+        class Filter(Milter.Base):
+            def eom(self):
+                go.wait()
+                return Milter.CONTINUE
+            def close(self):
+                go.set()
+                return Milter.CONTINUE
+        go = threading.Event()
+        run(Filter, progress={SOON})
+        """,
+    )
+    try:
+        mta = program.connect()
+        mta.negotiate()
+        mta.mail()
+        mta.send("E")
+        assert [mta.receive() for _ in range(3)] == [("p", b"")] * 3
+        other = program.connect()  # its close callback lets the first one go on
+        other.negotiate()
+        other.quit()
+        packets = [mta.receive()]
+        while packets[-1][0] == "p":
+            packets.append(mta.receive())
+        assert packets[-1] == ("c", b"")
+    finally:
+        program.finish()
 
 
 @pytest.mark.parametrize("where", ["envfrom", "eom"])
