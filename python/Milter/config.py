@@ -11,15 +11,23 @@ __all__ = ["MilterConfigParser"]
 
 
 class MilterConfigParser(ConfigParser):
-    """A ConfigParser whose options may be missing: what is not there is None, or a default."""
+    """A ConfigParser whose options may be missing: what is not there is None, or a default.
+
+    defaults: what `get` returns for options that are nowhere else, whatever the section; the other
+    methods do not see them.
+    """
 
     def __init__(self, defaults: Mapping[str, str] | None = None) -> None:
-        super().__init__(defaults)
+        super().__init__()
+        self._fallbacks = {} if defaults is None else defaults
 
     def get(  # type: ignore[override]
         self, sect: str, opt: str, fallback: Any = None, **kwds: Any
     ) -> Any:
-        """Return an option's text; `fallback` if it, or its section, is not there."""
+        """Return an option's text; `fallback` or else the constructor's default if it, or its
+        section, is not there."""
+        if fallback is None:
+            fallback = self._fallbacks.get(opt)
         return super().get(sect, opt, fallback=fallback, **kwds)
 
     def getlist(self, sect: str, opt: str) -> list[str]:
@@ -60,7 +68,7 @@ class MilterConfigParser(ConfigParser):
         }
 
     def getdefault(self, sect: str, opt: str, default: Any = None) -> Any:
-        """Return an option's text, which must be in the section itself or the defaults."""
+        """Return an option's text, which must be in the section or in [DEFAULT]."""
         return self.get(sect, opt) if self.has_option(sect, opt) else default
 
     def getintdefault(self, sect: str, opt: str, default: Any = None) -> Any:

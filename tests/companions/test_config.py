@@ -53,6 +53,31 @@ def test_as_the_oracle(tmp_path: Path) -> None:
     agree("config", expressions, differences)
 
 
+def test_defaults_of_the_constructor_are_for_get_alone() -> None:
+    """They are no part of any section: nothing else sees them, and `get` also where there is no
+    section."""
+    text = "[a]\nset = 1\n[DEFAULT]\nall = 2\n"
+
+    def ask(call: str) -> str:
+        made = "MilterConfigParser({'set': 'x', 'all': 'y', 'top': '3', 'Case': '%(odd)s'})"
+        return f"(lambda p: (p.read_string({text!r}), p.{call})[1])({made})"
+
+    agree(
+        "config",
+        [
+            ask(f"{method}({section!r}, {option!r}{more})")
+            for method, more in [
+                ("get", ""), ("get", ", fallback='f'"), ("getlist", ""), ("getdefault", ", 'd'"),
+                ("getintdefault", ", 7"), ("getint", ""), ("getaddrset", ""), ("getaddrdict", ""),
+                ("has_option", ""),
+            ]
+            for section in ("a", "nowhere")
+            for option in ("set", "all", "top", "Case", "case", "none")
+        ],
+        {},
+    )  # fmt: skip
+
+
 def test_the_error_names_the_option() -> None:
     parser = MilterConfigParser({"top": "1"})
     parser.read_string(TEXT)
