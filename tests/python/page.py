@@ -1,34 +1,37 @@
 """Pages of documentation as programs: files are written, commands run, their output compared.
 
-A block ```LANGUAGE FILE is a file; in a block ```console each line that begins with "$ " is a
-command for the shell, and the lines below it are what it prints: "..." stands for anything, and
-white space at the ends of lines is left out. A command that ends in " &" runs until the end of the
-page; it is waited for until it says "serving".
+A block ```LANGUAGE FILE is a file, and so is what ```{literalinclude} PATH shows, under its own
+name; in a block ```console each line that begins with "$ " is a command for the shell, and the
+lines below it are what it prints: "..." stands for anything, and white space at the ends of lines
+is left out. A command that ends in " &" runs until the end of the page; it is waited for until it
+says "serving". Other directives are left alone.
 """
 
 import doctest
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-_BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^```(\w+|\{\w+\})(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def run_page(page: Path, folder: Path) -> list[tuple[str, str, str]]:
     """Runs a page in a folder. Returns each command whose output was not what the page says, with
     what it says and what came."""
-    return Page(page.read_text(), folder).run()
+    return Page(page.read_text(), folder, page.parent).run()
 
 
 class Page:
-    """A page that is run in a folder."""
+    """A page that is run in a folder. `home`: where it stands, for the files that it includes."""
 
-    def __init__(self, text: str, folder: Path) -> None:
+    def __init__(self, text: str, folder: Path, home: Path | None = None) -> None:
         self.text = text
         self.folder = folder
+        self.home = home
         self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -45,7 +48,12 @@ class Page:
         check = doctest.OutputChecker().check_output
         with ExitStack() as stack:
             for language, name, content in _BLOCK.findall(self.text):
-                if name:
+                if language == "{literalinclude}":
+                    assert self.home is not None
+                    shutil.copy(self.home / name, self.folder)
+                elif language.startswith("{"):
+                    continue
+                elif name:
                     (self.folder / name).write_text(content)
                 elif language == "console":
                     for part in re.split(r"^\$ ", content, flags=re.MULTILINE)[1:]:

@@ -1,0 +1,1 @@
+"""The examples: their pages, and what each of them does."""
