@@ -24,7 +24,7 @@ def read_rules(path):
             continue
         rule = RULE.fullmatch(line.strip())
         if not rule:
-            raise ValueError(f"line {number} is not: ADDRESS 550 5.1.1 TEXT")
+            raise ValueError(f"{path.name}, line {number} is not: ADDRESS 550 5.1.1 TEXT")
         address, code, _, enhanced, text = rule.groups()
         rules[address.lower()] = code, enhanced, text.replace("%", "%%")  # as setreply wants it
     return rules
@@ -58,7 +58,7 @@ class Rules:
                 self.rules = read_rules(self.path)
                 log.info("%s: %d rules", self.path, len(self.rules))
             except (OSError, ValueError) as error:
-                log.error("%s: %s; the rules from before stay", self.path, error)
+                log.error("%s; the rules from before stay", error)
         return self.rules
 
 

@@ -274,6 +274,21 @@ static PyObject *settings(PyObject *module, PyObject *Py_UNUSED(ignored))
                          state->backlog);
 }
 
+PyDoc_STRVAR(
+    callbacks_doc,
+    "_callbacks()\n--\n\n"
+    "Return the functions that are set now, in the order of the engine's steps; None where\n"
+    "there is none.");
+
+static PyObject *callbacks(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *const *at = state_of(module)->callbacks;
+    PyObject *list = PyList_New(MKIT_STEPS);
+    for (int step = 0; list && step < MKIT_STEPS; step++)
+        PyList_SET_ITEM(list, step, Py_NewRef(at[step] ? at[step] : Py_None));
+    return list;
+}
+
 /* ------------------------------------------------------------------------------------ serving */
 
 /* Puts the reason that is set behind the words that programs know. */
@@ -448,6 +463,7 @@ static PyMethodDef functions[] = {
     {"getdiag", getdiag, METH_NOARGS, getdiag_doc},
     {"getversion", getversion, METH_NOARGS, getversion_doc},
     {"_settings", settings, METH_NOARGS, settings_doc},
+    {"_callbacks", callbacks, METH_NOARGS, callbacks_doc},
     {"_run_as_main", run_as_main, METH_O, run_as_main_doc},
     {"_at_exit", at_exit, METH_NOARGS, at_exit_doc},
     {"_after_fork", after_fork, METH_NOARGS, after_fork_doc},

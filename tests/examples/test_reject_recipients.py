@@ -110,7 +110,7 @@ def test_a_wrong_file_changes_nothing(
 def test_a_line_that_is_none(tmp_path: Path, line: str) -> None:
     file = tmp_path / "rules"
     file.write_text("\n" + line + "\n")
-    with pytest.raises(ValueError, match=r"^line 2 is not: ADDRESS"):
+    with pytest.raises(ValueError, match="rules, line 2 is not: ADDRESS 550"):
         Rules(file)
 
 

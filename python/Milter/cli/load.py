@@ -17,6 +17,7 @@ import milter
 import Milter
 from Milter import Base, Server
 from Milter.cli.exits import CommandError
+from Milter.cli.functions import class_of
 
 __all__ = ["filters_in", "load_filter", "load_only", "split_target", "target_of"]
 
@@ -25,11 +26,16 @@ def load_filter(target: str) -> Callable[[], Any]:
     """Runs the file (as a module, not as __main__) and returns what makes its filter objects.
 
     target: FILE.py, which must hold exactly one class derived from Milter.Base that is not the
-    base of another one there; or FILE.py:NAME for any class, function or other callable.
-    Raises CommandError that says what is wrong.
+    base of another one there, or else give its functions to `milter`; or FILE.py:NAME for any
+    class, function or other callable. Raises CommandError that says what is wrong.
     """
     file, name = split_target(target)
-    return _named(_run_file(Path(file)), file, name)
+    before = milter._callbacks()
+    module = _run_file(Path(file))
+    functions = milter._callbacks()
+    if not name and functions != before and not filters_in(module):
+        return class_of(functions, milter._settings()[0])
+    return _named(module, file, name)
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -144,6 +150,8 @@ def _only_filter(module: ModuleType, file: str) -> Callable[[], Any]:
     if len(filters) == 1:
         return filters[0]
     if not filters:
-        raise CommandError(f"{file}: no class in it is derived from Milter.Base")
+        raise CommandError(
+            f"{file}: no class in it is derived from Milter.Base, and no callback is set"
+        )
     names = ", ".join(each.__name__ for each in filters)
     raise CommandError(f"{file}: several filters in it ({names}): say which, as {file}:NAME")

@@ -19,6 +19,8 @@ _SERVER_OPTIONS = (
     "name", "timeout", "mode", "owner", "group", "max_connections", "max_threads", "drain",
     "progress",
 )  # fmt: skip
+# What milter._settings() returns, by the names of these arguments.
+_MODULE_SETTINGS = ("actions", "exception_policy", "timeout", "backlog")
 _POLICIES = ("tempfail", "reject", "accept", "continue")
 
 
@@ -33,7 +35,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("filter", metavar="FILE.py[:NAME]",
                         help="the file; NAME is the class or factory in it, needed if there are "
-                        "several classes derived from Milter.Base")  # fmt: skip
+                        "several classes derived from Milter.Base; with none, the functions that "
+                        "it gives to `milter` are served")  # fmt: skip
     parser.add_argument("--socket", required=True, metavar="SPEC",
                         help="where to listen: unix:PATH, inet:PORT@HOST, inet6:PORT@HOST, "
                         "fd:NUMBER")  # fmt: skip
@@ -55,7 +58,8 @@ def add_parser(commands: Any) -> None:
                         help="how long the end of a message may take before the MTA is told to "
                         "wait on; 0: it never is; default: 30")  # fmt: skip
     parser.add_argument("--exception-policy", choices=_POLICIES,
-                        help="what the MTA is told when the filter raises; default: tempfail"
+                        help="what the MTA is told when the filter raises; default: what the "
+                        "file has set, or tempfail"
                         )  # fmt: skip
     parser.add_argument(
         "--log-level", default="info", choices=("debug", "info", "warning", "error")
@@ -76,11 +80,14 @@ def _run(arguments: argparse.Namespace) -> int:
         level=arguments.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
     factory = load_filter(arguments.filter)
-    options = {
+    # What the file has set by the functions of `milter` counts, as it does for runmilter.
+    settings = dict(zip(_MODULE_SETTINGS, milter._settings(), strict=True))
+    given = {
         name: getattr(arguments, name)
         for name in _SERVER_OPTIONS
         if getattr(arguments, name) is not None
     }
+    options: dict[str, Any] = {**settings, **given}
     if arguments.exception_policy:
         options["exception_policy"] = getattr(milter, arguments.exception_policy.upper())
     try:
