@@ -171,6 +171,13 @@ NEEDS = [
         NO_ORACLE,
     ),
     Need(
+        "test",
+        "dbm.gnu",
+        debian_python_runs("import dbm.gnu, dbm.ndbm"),
+        "python3-gdbm",
+        "access maps of GNU dbm and Berkeley DB are not read",
+    ),
+    Need(
         "bench",
         "python3-milter",
         debian_python_runs("import milter"),
