@@ -29,7 +29,7 @@ extern "C" {
 
 /* Every function that can fail returns 0 or one of these. */
 enum mkit_error {
-    MKIT_OK = 0,
+    MKIT_OK = 0,         /* it did not fail */
     MKIT_ENOMEM = -1,    /* no memory */
     MKIT_EINVAL = -2,    /* an argument is not valid */
     MKIT_ESTEP = -3,     /* not allowed at this step of the session */
@@ -46,8 +46,10 @@ enum mkit_error {
     MKIT_ETHREAD = -14   /* no thread could be started */
 };
 
-/* Returns the name ("MKIT_EINVAL") or a short text of an error code. Never NULL; static. */
+/* Returns the name of an error code, such as "MKIT_EINVAL". Never NULL; static. */
 MKIT_API const char *mkit_error_name(int error);
+
+/* Returns a short text for an error code. Never NULL; static. */
 MKIT_API const char *mkit_error_text(int error);
 
 /* The engine's version, "major.minor.patch". Static. */
@@ -57,104 +59,111 @@ MKIT_API const char *mkit_version(void);
 
 /* Actions: what a filter may do to a message (sheet 2.2). */
 enum mkit_action {
-    MKIT_ADDHDRS = 0x001,
-    MKIT_CHGBODY = 0x002,
-    MKIT_ADDRCPT = 0x004,
-    MKIT_DELRCPT = 0x008,
-    MKIT_CHGHDRS = 0x010,
-    MKIT_QUARANTINE = 0x020,
-    MKIT_CHGFROM = 0x040,
-    MKIT_ADDRCPT_PAR = 0x080,
-    MKIT_SETSYMLIST = 0x100,
-    MKIT_V1_ACTIONS = 0x00f,
-    MKIT_V2_ACTIONS = 0x03f,
-    MKIT_ALL_ACTIONS = 0x1ff
+    MKIT_ADDHDRS = 0x001,     /* add and insert headers */
+    MKIT_CHGBODY = 0x002,     /* replace the body */
+    MKIT_ADDRCPT = 0x004,     /* add recipients */
+    MKIT_DELRCPT = 0x008,     /* remove recipients */
+    MKIT_CHGHDRS = 0x010,     /* change and delete headers */
+    MKIT_QUARANTINE = 0x020,  /* have the message held */
+    MKIT_CHGFROM = 0x040,     /* change the sender */
+    MKIT_ADDRCPT_PAR = 0x080, /* add recipients with ESMTP parameters */
+    MKIT_SETSYMLIST = 0x100,  /* ask for macros */
+    MKIT_V1_ACTIONS = 0x00f,  /* those of the protocol's version 1 */
+    MKIT_V2_ACTIONS = 0x03f,  /* those of version 2 */
+    MKIT_ALL_ACTIONS = 0x1ff  /* all that there are */
 };
 
-/* Protocol options (sheet 2.3): NO* the MTA does not send the step, NR_* it awaits no reply. */
+/* Protocol options (sheet 2.3): `NO*` the MTA does not send the step, `NR_*` it awaits no reply. */
 enum mkit_protocol {
-    MKIT_NOCONNECT = 0x00000001,
-    MKIT_NOHELO = 0x00000002,
-    MKIT_NOMAIL = 0x00000004,
-    MKIT_NORCPT = 0x00000008,
-    MKIT_NOBODY = 0x00000010,
-    MKIT_NOHDRS = 0x00000020,
-    MKIT_NOEOH = 0x00000040,
-    MKIT_NR_HDR = 0x00000080,
-    MKIT_NOUNKNOWN = 0x00000100,
-    MKIT_NODATA = 0x00000200,
-    MKIT_SKIPPING = 0x00000400, /* the filter may answer SKIP */
-    MKIT_RCPT_REJ = 0x00000800, /* the MTA also sends recipients that it rejected */
-    MKIT_NR_CONN = 0x00001000,
-    MKIT_NR_HELO = 0x00002000,
-    MKIT_NR_MAIL = 0x00004000,
-    MKIT_NR_RCPT = 0x00008000,
-    MKIT_NR_DATA = 0x00010000,
-    MKIT_NR_UNKN = 0x00020000,
-    MKIT_NR_EOH = 0x00040000,
-    MKIT_NR_BODY = 0x00080000,
+    MKIT_NOCONNECT = 0x00000001,   /* the MTA does not send the client */
+    MKIT_NOHELO = 0x00000002,      /* the MTA does not send HELO and EHLO */
+    MKIT_NOMAIL = 0x00000004,      /* the MTA does not send the sender */
+    MKIT_NORCPT = 0x00000008,      /* the MTA does not send a recipient */
+    MKIT_NOBODY = 0x00000010,      /* the MTA does not send a chunk of the body */
+    MKIT_NOHDRS = 0x00000020,      /* the MTA does not send a header */
+    MKIT_NOEOH = 0x00000040,       /* the MTA does not send the end of the headers */
+    MKIT_NR_HDR = 0x00000080,      /* no reply to a header */
+    MKIT_NOUNKNOWN = 0x00000100,   /* the MTA does not send an unknown command */
+    MKIT_NODATA = 0x00000200,      /* the MTA does not send DATA */
+    MKIT_SKIPPING = 0x00000400,    /* the filter may answer SKIP */
+    MKIT_RCPT_REJ = 0x00000800,    /* the MTA also sends recipients that it rejected */
+    MKIT_NR_CONN = 0x00001000,     /* no reply to the client */
+    MKIT_NR_HELO = 0x00002000,     /* no reply to HELO and EHLO */
+    MKIT_NR_MAIL = 0x00004000,     /* no reply to the sender */
+    MKIT_NR_RCPT = 0x00008000,     /* no reply to a recipient */
+    MKIT_NR_DATA = 0x00010000,     /* no reply to DATA */
+    MKIT_NR_UNKN = 0x00020000,     /* no reply to an unknown command */
+    MKIT_NR_EOH = 0x00040000,      /* no reply to the end of the headers */
+    MKIT_NR_BODY = 0x00080000,     /* no reply to a chunk of the body */
     MKIT_HDR_LEADSPC = 0x00100000, /* header values keep their leading space */
-    MKIT_NR_BITS = 0x000ff080,     /* all NR_* together */
-    MKIT_V1_PROTOCOL = 0x3f,
-    MKIT_ALL_PROTOCOL = 0x1fffff
+    MKIT_NR_BITS = 0x000ff080,     /* all `NR_*` together */
+    MKIT_V1_PROTOCOL = 0x3f,       /* those of the protocol's version 1 */
+    MKIT_ALL_PROTOCOL = 0x1fffff   /* all that there are */
 };
 
 /* The steps of a session, each with its callback. */
 enum mkit_step {
-    MKIT_CONNECT,
-    MKIT_HELO,
-    MKIT_MAIL,
-    MKIT_RCPT,
-    MKIT_DATA,
-    MKIT_HEADER,
-    MKIT_EOH,
-    MKIT_BODY,
-    MKIT_EOM,
-    MKIT_UNKNOWN,
-    MKIT_ABORT,
-    MKIT_CLOSE,
-    MKIT_NEGOTIATE,
-    MKIT_STEPS /* how many there are */
+    MKIT_CONNECT,   /* a client has connected to the MTA */
+    MKIT_HELO,      /* HELO or EHLO */
+    MKIT_MAIL,      /* MAIL FROM: a message begins */
+    MKIT_RCPT,      /* RCPT TO, each */
+    MKIT_DATA,      /* DATA */
+    MKIT_HEADER,    /* each header */
+    MKIT_EOH,       /* the headers are over */
+    MKIT_BODY,      /* each chunk of the body */
+    MKIT_EOM,       /* the message is whole, and can be changed */
+    MKIT_UNKNOWN,   /* a command that the MTA does not know */
+    MKIT_ABORT,     /* the message ended before its end of message */
+    MKIT_CLOSE,     /* the connection has ended */
+    MKIT_NEGOTIATE, /* the MTA's offer; comes first */
+    MKIT_STEPS      /* how many there are */
 };
 
 /* What a callback returns (sheet 3.2); the numbers are libmilter's. */
 enum mkit_verdict {
-    MKIT_CONTINUE = 0,
-    MKIT_REJECT = 1,
-    MKIT_DISCARD = 2,
-    MKIT_ACCEPT = 3,
-    MKIT_TEMPFAIL = 4,
-    MKIT_NOREPLY = 7,
-    MKIT_SKIP = 8,
+    MKIT_CONTINUE = 0, /* go on */
+    MKIT_REJECT = 1,   /* refuse it for good: this recipient, the message, or the client */
+    MKIT_DISCARD = 2,  /* take the message and drop it */
+    MKIT_ACCEPT = 3,   /* take it without asking the filter any more */
+    MKIT_TEMPFAIL = 4, /* refuse it for now */
+    MKIT_NOREPLY = 7,  /* no answer, where none was negotiated */
+    MKIT_SKIP = 8,     /* body: no more chunks of this message */
     MKIT_ALL_OPTS = 10 /* negotiate only: everything that the MTA offers */
 };
 
-/* Names for logs: of a step ("envfrom"), of a verdict ("TEMPFAIL"). NULL if there is none. */
+/* Returns a step's name for logs, such as "envfrom". NULL if there is none. */
 MKIT_API const char *mkit_step_name(enum mkit_step step);
+
+/* Returns a verdict's name for logs, such as "TEMPFAIL". NULL if there is none. */
 MKIT_API const char *mkit_verdict_name(int verdict);
 
 /* Stages of macro lists (sheet 2.6). */
 enum mkit_stage {
-    MKIT_STAGE_CONNECT,
-    MKIT_STAGE_HELO,
-    MKIT_STAGE_MAIL,
-    MKIT_STAGE_RCPT,
-    MKIT_STAGE_DATA,
-    MKIT_STAGE_EOM,
-    MKIT_STAGE_EOH,
-    MKIT_STAGES
+    MKIT_STAGE_CONNECT, /* before connect */
+    MKIT_STAGE_HELO,    /* before HELO */
+    MKIT_STAGE_MAIL,    /* before MAIL */
+    MKIT_STAGE_RCPT,    /* before RCPT */
+    MKIT_STAGE_DATA,    /* before DATA */
+    MKIT_STAGE_EOM,     /* before the end of the message */
+    MKIT_STAGE_EOH,     /* before the end of the headers */
+    MKIT_STAGES         /* how many there are */
 };
 
 /* Log levels; the numbers are syslog's. */
-enum mkit_level { MKIT_LOG_ERROR = 3, MKIT_LOG_WARNING = 4, MKIT_LOG_INFO = 6, MKIT_LOG_DEBUG = 7 };
+enum mkit_level {
+    MKIT_LOG_ERROR = 3,   /* mail is not served as it should be */
+    MKIT_LOG_WARNING = 4, /* a peer or the filter did something wrong */
+    MKIT_LOG_INFO = 6,    /* what its owner may want to know */
+    MKIT_LOG_DEBUG = 7    /* what only its author wants to know */
+};
 
 /* --------------------------------------------------------------------------------- events */
 
 /* Bytes in the session's input: not a copy. Texts that were strings on the wire have a NUL at
- * at[len], so they can be used as C strings. Valid until the next call of mkit_session_next. */
+ * `at[len]`, so they can be used as C strings. Valid until the next call of mkit_session_next. */
 struct mkit_text {
-    const char *at;
-    size_t len;
+    const char *at; /* the first byte */
+    size_t len;     /* bytes, without a NUL at the end */
 };
 
 /* What the MTA offered, and what the filter asks for (sheet 2.4, 2.5). In a negotiate callback
@@ -162,17 +171,17 @@ struct mkit_text {
 struct mkit_options {
     uint32_t version;          /* of the MTA, as sent */
     uint32_t offered_actions;  /* of the MTA */
-    uint32_t offered_protocol; /* of the MTA, and all NR_* bits: those it lacks are emulated */
+    uint32_t offered_protocol; /* of the MTA, and all `NR_*` bits: those it lacks are emulated */
     uint32_t actions;          /* in: all offered. out: asked for */
-    uint32_t protocol; /* in: NO* of missing callbacks, SKIPPING if offered. out: asked for */
+    uint32_t protocol; /* in: `NO*` of missing callbacks, SKIPPING if offered. out: asked for */
 };
 
 /* One step of the session, as a callback gets it. Which member counts depends on `step`; steps
  * not named below have none. */
 struct mkit_event {
-    enum mkit_step step;
-    union {
-        struct {
+    enum mkit_step step;           /* which step it is */
+    union {                        /* what came with it */
+        struct {                   /* CONNECT */
             struct mkit_text host; /* as the MTA named the client; may be empty */
             union {                /* family AF_UNSPEC: the MTA does not know the address */
                 struct sockaddr sa;
@@ -180,16 +189,16 @@ struct mkit_event {
                 struct sockaddr_in6 in6;
                 struct sockaddr_un un;
             } address;
-        } connect;             /* CONNECT */
-        struct mkit_text text; /* HELO: the name; UNKNOWN: the SMTP line */
-        struct {
-            struct mkit_text all; /* MAIL, RCPT: NUL-terminated strings, the address first */
+        } connect;
+        struct mkit_text text;    /* HELO: the name; UNKNOWN: the SMTP line */
+        struct {                  /* MAIL, RCPT */
+            struct mkit_text all; /* NUL-terminated strings, the address first */
             size_t count;         /* how many; at least one */
         } args;
-        struct {
-            struct mkit_text name;    /* never empty */
-            struct mkit_text value;   /* lines of a folded value are joined by LF */
-        } header;                     /* HEADER */
+        struct {                    /* HEADER */
+            struct mkit_text name;  /* never empty */
+            struct mkit_text value; /* lines of a folded value are joined by LF */
+        } header;
         struct mkit_text body;        /* BODY: not terminated */
         struct mkit_options *options; /* NEGOTIATE */
     } of;
@@ -226,27 +235,27 @@ struct mkit_limits {
 /* How a step is answered whose callback failed. */
 enum mkit_on_failure {
     MKIT_FAIL_TEMPFAIL, /* the default: the MTA tries again later */
-    MKIT_FAIL_REJECT,
-    MKIT_FAIL_ACCEPT,
-    MKIT_FAIL_CONTINUE
+    MKIT_FAIL_REJECT,   /* refused for good */
+    MKIT_FAIL_ACCEPT,   /* taken, without asking the filter any more */
+    MKIT_FAIL_CONTINUE  /* as if it had not been asked */
 };
 
 /* What a filter is: data for the engine, which never changes it. It must outlive its sessions. */
 struct mkit_filter {
-    const char *name; /* for logs; NULL: "milter" */
-    void *data;       /* handed to the hooks below; see also mkit_filter_data */
-    uint32_t actions; /* asked for when there is no negotiate callback; 0 asks for none */
-    enum mkit_degree degree;
-    enum mkit_on_failure on_failure;
-    struct mkit_limits limits;
-    mkit_callback *on[MKIT_STEPS]; /* NULL: the step is not asked for (its NO* bit) */
+    const char *name;        /* for logs; NULL: "milter" */
+    void *data;              /* handed to the hooks below; see also mkit_filter_data */
+    uint32_t actions;        /* asked for when there is no negotiate callback; 0 asks for none */
+    enum mkit_degree degree; /* how strictly it is checked */
+    enum mkit_on_failure on_failure; /* how a step is answered whose callback failed */
+    struct mkit_limits limits;       /* what a peer may make the engine hold */
+    mkit_callback *on[MKIT_STEPS];   /* NULL: the step is not asked for (its `NO*` bit) */
 
-    /* Hooks, each may be NULL. A worker thread calls thread_start first and thread_end last, and
-     * brackets a run of callbacks of any number of sessions by enter_batch and leave_batch. */
+    /* Hooks, each may be NULL: the first thing that a worker thread calls. */
     void (*thread_start)(void *data);
-    void (*thread_end)(void *data);
+    void (*thread_end)(void *data); /* the last one */
+    /* Comes before a run of callbacks of any number of sessions. */
     void (*enter_batch)(void *data);
-    void (*leave_batch)(void *data);
+    void (*leave_batch)(void *data); /* comes after it */
     /* A line for the log, without line end. `session` is NULL if none is concerned. Called from
      * any thread, inside or outside a batch. */
     void (*log)(void *data, int level, const struct mkit_session *session, const char *line);
@@ -255,7 +264,11 @@ struct mkit_filter {
 /* -------------------------------------------------------------------------------- session */
 
 /* What mkit_session_next returns besides an error. */
-enum mkit_progress { MKIT_NEED_INPUT = 0, MKIT_EVENT = 1, MKIT_CLOSED = 2 };
+enum mkit_next {
+    MKIT_NEED_INPUT = 0, /* feed it more */
+    MKIT_EVENT = 1,      /* an event to be answered */
+    MKIT_CLOSED = 2      /* the session has ended as it should */
+};
 
 /* Makes the session of one connection. Returns NULL without memory. `filter` is borrowed. */
 MKIT_API struct mkit_session *mkit_session_new(const struct mkit_filter *filter);
@@ -273,10 +286,12 @@ MKIT_API int mkit_session_feed(struct mkit_session *session, const void *data, s
 MKIT_API int mkit_session_keep_input(struct mkit_session *session);
 
 /* Offers room for the rest of a packet of which a part has come, so that it can be read to where it
- * belongs: *at takes as many bytes as are returned, until the next call on the session, to which
+ * belongs: `*at` takes as many bytes as are returned, until the next call on the session, to which
  * mkit_session_filled then tells how many came. Borrowed bytes of that packet are copied first; the
  * rest of what comes is fed. 0: nothing has come, or mkit_session_next has work first. */
 MKIT_API size_t mkit_session_room(struct mkit_session *session, uint8_t **at);
+
+/* Tells how many bytes were read into the room that mkit_session_room offered. */
 MKIT_API void mkit_session_filled(struct mkit_session *session, size_t len);
 
 /* Tells the session that no more bytes will come: what was fed is still served, then abort (if
@@ -296,9 +311,11 @@ MKIT_API int mkit_session_next(struct mkit_session *session, struct mkit_event *
  * the filter's on_failure was used. */
 MKIT_API int mkit_session_answer(struct mkit_session *session, int verdict);
 
-/* Gives the bytes that wait for the MTA: *data is valid until the next call on the session.
- * Returns how many. mkit_session_sent drops the first `len` of them. */
+/* Gives the bytes that wait for the MTA: `*data` is valid until the next call on the session.
+ * Returns how many. */
 MKIT_API size_t mkit_session_output(const struct mkit_session *session, const uint8_t **data);
+
+/* Drops the first `len` bytes of those that wait: they were written. */
 MKIT_API void mkit_session_sent(struct mkit_session *session, size_t len);
 
 /* Sets who writes the output when it must leave before the end of the turn (progress, or more
@@ -330,12 +347,17 @@ MKIT_API bool mkit_session_in_message(const struct mkit_session *session);
  * wrong and what to do. Never NULL; valid until the next call on the session. */
 MKIT_API const char *mkit_session_why(const struct mkit_session *session);
 
-/* What was negotiated, as callbacks see it (emulated NR_* bits included); 0 before. */
+/* The actions that were negotiated; 0 before. */
 MKIT_API uint32_t mkit_session_actions(const struct mkit_session *session);
+
+/* The protocol options that were negotiated, as callbacks see them (emulated `NR_*` bits included);
+ * 0 before. */
 MKIT_API uint32_t mkit_session_protocol(const struct mkit_session *session);
 
-/* A pointer of the filter's own; the engine neither reads nor frees it. */
+/* Keeps a pointer of the filter's own; the engine neither reads nor frees it. */
 MKIT_API void mkit_set_private(struct mkit_session *session, void *pointer);
+
+/* The pointer that mkit_set_private kept; NULL before. */
 MKIT_API void *mkit_private(const struct mkit_session *session);
 
 /* The `data` of the session's filter. */
@@ -360,21 +382,35 @@ MKIT_API int mkit_setsymlist(struct mkit_session *session, int stage, const char
 MKIT_API int mkit_setreply(struct mkit_session *session, const char *rcode, const char *xcode,
                            const char *const *lines, size_t count);
 
-/* Changes to the message; end of message only (sheet 5.4), else MKIT_ESTEP. MKIT_EACTION if the
- * action was not negotiated, MKIT_EINVAL or MKIT_ETEXT for arguments that cannot be sent,
- * MKIT_ETOOBIG past 65535 bytes, MKIT_ECLOSED or MKIT_ETIMEOUT if the MTA is gone.
- * A failing call sends nothing. Values use LF and white space for folds.
- * insheader: 0 is above all headers, the MTA's own Received included. chgheader: counts from 1
- * among headers of that name; NULL or "" deletes. args: ESMTP parameters or NULL. */
+/* Adds a header; the MTA chooses the place. What follows holds for all changes to the message, the
+ * functions down to mkit_replacebody: end of message only (sheet 5.4), else MKIT_ESTEP.
+ * MKIT_EACTION if the action was not negotiated, MKIT_EINVAL or MKIT_ETEXT for arguments that
+ * cannot be sent, MKIT_ETOOBIG past 65535 bytes, MKIT_ECLOSED or MKIT_ETIMEOUT if the MTA is gone.
+ * A failing call sends nothing. Values use LF and white space for folds. */
 MKIT_API int mkit_addheader(struct mkit_session *session, const char *name, const char *value);
+
+/* Inserts a header: index 0 is above all headers, the MTA's own Received included. */
 MKIT_API int mkit_insheader(struct mkit_session *session, int32_t index, const char *name,
                             const char *value);
+
+/* Changes a header; index counts from 1 among headers of that name. A value of NULL or "" deletes
+ * it. */
 MKIT_API int mkit_chgheader(struct mkit_session *session, const char *name, int32_t index,
                             const char *value);
+
+/* Adds a recipient. */
 MKIT_API int mkit_addrcpt(struct mkit_session *session, const char *rcpt);
+
+/* Adds a recipient; args: ESMTP parameters or NULL. */
 MKIT_API int mkit_addrcpt_par(struct mkit_session *session, const char *rcpt, const char *args);
+
+/* Removes a recipient, spelled as the MTA sent it. */
 MKIT_API int mkit_delrcpt(struct mkit_session *session, const char *rcpt);
+
+/* Changes the sender; args: ESMTP parameters or NULL. */
 MKIT_API int mkit_chgfrom(struct mkit_session *session, const char *sender, const char *args);
+
+/* Has the message held by the MTA; to be followed by MKIT_CONTINUE or MKIT_ACCEPT. */
 MKIT_API int mkit_quarantine(struct mkit_session *session, const char *reason);
 
 /* Replaces the body; further calls append. Any length; 0 empties it. Writes as it goes when more
@@ -397,7 +433,12 @@ MKIT_API bool mkit_mta_gone(const struct mkit_session *session);
 
 struct mkit_server;
 
-enum mkit_poller { MKIT_POLLER_BEST, MKIT_POLLER_EPOLL, MKIT_POLLER_POLL };
+/* How a server waits for its sockets. */
+enum mkit_poller {
+    MKIT_POLLER_BEST,  /* the best there is */
+    MKIT_POLLER_EPOLL, /* epoll; Linux only */
+    MKIT_POLLER_POLL   /* poll(2) */
+};
 
 /* Settings of a server; 0 stands for the default. */
 struct mkit_server_options {
@@ -411,7 +452,7 @@ struct mkit_server_options {
     int linger;   /* seconds that a worker thread without work stays; default 10, -1 none */
     int progress; /* milliseconds; an end of message callback that wrote nothing for so
                      long gets progress sent for it; default 30000, -1 none */
-    enum mkit_poller poller;
+    enum mkit_poller poller; /* how it waits for its sockets */
 };
 
 /* Settings of a listening socket. */
@@ -419,12 +460,13 @@ struct mkit_listen_options {
     int backlog;       /* 0: the system's largest */
     bool remove_stale; /* unix: remove a socket file that nobody answers on */
     bool set_mode;     /* unix: chmod to `mode`; else the umask decides */
-    mode_t mode;
-    bool set_owner; /* unix: chown to uid and gid, (uid_t)-1 and (gid_t)-1 leave them */
-    uid_t uid;
-    gid_t gid;
+    mode_t mode;       /* see set_mode */
+    bool set_owner;    /* unix: chown to uid and gid, (uid_t)-1 and (gid_t)-1 leave them */
+    uid_t uid;         /* see set_owner */
+    gid_t gid;         /* see set_owner */
 };
 
+/* Numbers of a server. */
 struct mkit_server_stats {
     uint64_t accepted; /* connections since the server was made */
     uint64_t refused;  /* of them, closed at once for max_connections */
@@ -445,7 +487,7 @@ MKIT_API void mkit_server_set_timeout(struct mkit_server *server, unsigned secon
 /* Frees a server that is not running, and closes its sockets. NULL is fine. */
 MKIT_API void mkit_server_free(struct mkit_server *server);
 
-/* Checks a socket specification without opening it. Returns 0 or MKIT_ESPEC; *why (if not NULL)
+/* Checks a socket specification without opening it. Returns 0 or MKIT_ESPEC; `*why` (if not NULL)
  * gets a static text. */
 MKIT_API int mkit_check_spec(const char *spec, const char **why);
 
@@ -470,13 +512,15 @@ MKIT_API int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg),
  * at once. MKIT_EBUSY if it runs. */
 MKIT_API int mkit_server_renew(struct mkit_server *server);
 
-/* Graceful end: no new connections (the sockets are closed and their paths removed, for the next
- * program to take), those outside a message are closed, those inside one finish, at most `drain`
- * seconds; then they are ended as by mkit_server_abort. That ends all connections at once; each
- * gets its abort and close callbacks. A callback that runs is waited for, however long it takes.
- * Both return at once and may be called from any thread and callback; a second stop changes
- * nothing, an abort ends a drain. */
+/* Ends a server gracefully: no new connections (the sockets are closed and their paths removed, for
+ * the next program to take), those outside a message are closed, those inside one finish, at most
+ * `drain` seconds; then they are ended as by mkit_server_abort. A callback that runs is waited for,
+ * however long it takes. Returns at once; from any thread and callback. A second stop changes
+ * nothing. */
 MKIT_API void mkit_server_stop(struct mkit_server *server);
+
+/* Ends all connections at once, also those that a stop lets finish; each gets its abort and close
+ * callbacks. A callback that runs is waited for. Returns at once; from any thread and callback. */
 MKIT_API void mkit_server_abort(struct mkit_server *server);
 
 /* A descriptor: any byte written to it wakes mkit_server_run (for signal handlers). */
@@ -490,6 +534,7 @@ MKIT_API int mkit_server_address(struct mkit_server *server, size_t index, char 
  * thread's next call that fails. */
 MKIT_API const char *mkit_server_why(const struct mkit_server *server);
 
+/* Fills `stats` with the numbers of this moment. From any thread and callback. */
 MKIT_API void mkit_server_get_stats(struct mkit_server *server, struct mkit_server_stats *stats);
 
 #ifdef __cplusplus

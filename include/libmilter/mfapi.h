@@ -91,7 +91,7 @@ typedef struct smfi_str *SMFICTX_PTR;
 struct smfiDesc {
     char *xxfi_name;
     int xxfi_version;         /* SMFI_VERSION; 2 to 4 stand for older shapes of this struct */
-    unsigned long xxfi_flags; /* SMFIF_*; without negotiate */
+    unsigned long xxfi_flags; /* `SMFIF_*`; without negotiate */
     sfsistat (*xxfi_connect)(SMFICTX *ctx, char *hostname, _SOCK_ADDR *address);
     sfsistat (*xxfi_helo)(SMFICTX *ctx, char *name);
     sfsistat (*xxfi_envfrom)(SMFICTX *ctx, char **argv);
@@ -104,8 +104,8 @@ struct smfiDesc {
     sfsistat (*xxfi_close)(SMFICTX *ctx);
     sfsistat (*xxfi_unknown)(SMFICTX *ctx, const char *line); /* from version 3 */
     sfsistat (*xxfi_data)(SMFICTX *ctx);                      /* from version 4 */
-    /* From SMFI_VERSION. f0, f1: the MTA's actions and options; *pf0, *pf1: those asked for, which
-     * count with SMFIS_CONTINUE. f2, f3, *pf2, *pf3 are 0. */
+    /* From SMFI_VERSION. f0, f1: the MTA's actions and options; `*pf0`, `*pf1`: those asked for,
+     * which count with SMFIS_CONTINUE. f2, f3, `*pf2`, `*pf3` are 0. */
     sfsistat (*xxfi_negotiate)(SMFICTX *ctx, unsigned long f0, unsigned long f1, unsigned long f2,
                                unsigned long f3, unsigned long *pf0, unsigned long *pf1,
                                unsigned long *pf2, unsigned long *pf3);
@@ -158,9 +158,10 @@ LIBMILTER_API int smfi_version(unsigned int *major, unsigned int *minor, unsigne
  * MTA sent none. Valid until the callback returns. */
 LIBMILTER_API char *smfi_getsymval(SMFICTX *ctx, char *name);
 
-/* A pointer of the program's own for each connection; NULL at first. The program frees what it
- * points to, in close at the latest. */
+/* The pointer of the program's own for this connection; NULL at first. */
 LIBMILTER_API void *smfi_getpriv(SMFICTX *ctx);
+
+/* Sets that pointer. The program frees what it points to, in close at the latest. */
 LIBMILTER_API int smfi_setpriv(SMFICTX *ctx, void *pointer);
 
 /* Sets the text of the next SMFIS_REJECT (rcode 5yz) or SMFIS_TEMPFAIL (4yz). xcode: an enhanced
@@ -174,24 +175,40 @@ LIBMILTER_API int smfi_setmlreply(SMFICTX *ctx, const char *rcode, const char *x
 /* Tells the MTA to go on waiting. Sendmail knows it in eom only. */
 LIBMILTER_API int smfi_progress(SMFICTX *ctx);
 
-/* Asks for macros at a stage (SMFIM_*), names separated by spaces, once for each; "" for none.
+/* Asks for macros at a stage (`SMFIM_*`), names separated by spaces, once for each; "" for none.
  * In negotiate; without effect later. */
 LIBMILTER_API int smfi_setsymlist(SMFICTX *ctx, int stage, char *names);
 
-/* ----------------------------------------------- changes to the message: in eom only, each with
- * its action. args are ESMTP parameters or NULL. Values use LF and white space for folds. */
+/* ---------------------------------------------------------------- changes to the message */
 
+/* In eom only, each with its action. args are ESMTP parameters or NULL. Values use LF and white
+ * space for folds. */
+
+/* Adds a header; the MTA chooses the place. */
 LIBMILTER_API int smfi_addheader(SMFICTX *ctx, char *name, char *value);
-/* 0 is above all headers, the MTA's own included. */
+
+/* Inserts a header. 0 is above all headers, the MTA's own included. */
 LIBMILTER_API int smfi_insheader(SMFICTX *ctx, int index, char *name, char *value);
-/* Counts from 1 among headers of that name. A value of NULL or "" deletes. */
+
+/* Changes a header; index counts from 1 among those of that name. A value of NULL or "" deletes. */
 LIBMILTER_API int smfi_chgheader(SMFICTX *ctx, char *name, int index, char *value);
+
+/* Changes the sender. */
 LIBMILTER_API int smfi_chgfrom(SMFICTX *ctx, char *sender, char *args);
+
+/* Adds a recipient. */
 LIBMILTER_API int smfi_addrcpt(SMFICTX *ctx, char *rcpt);
+
+/* Adds a recipient, with ESMTP parameters. */
 LIBMILTER_API int smfi_addrcpt_par(SMFICTX *ctx, char *rcpt, char *args);
+
+/* Removes a recipient, spelled as envrcpt got it. */
 LIBMILTER_API int smfi_delrcpt(SMFICTX *ctx, char *rcpt);
-/* Further calls append. 0 bytes make the body empty. */
+
+/* Replaces the body; further calls append. 0 bytes make the body empty. */
 LIBMILTER_API int smfi_replacebody(SMFICTX *ctx, unsigned char *bytes, int len);
+
+/* Has the MTA hold the message. */
 LIBMILTER_API int smfi_quarantine(SMFICTX *ctx, char *reason);
 
 #ifdef __cplusplus

@@ -59,22 +59,25 @@ class Server:
     """Serves a filter on a socket. Several may run at once in one process.
 
     factory: called without arguments for each connection; returns the object whose methods are
-    the callbacks, usually a subclass of Base itself. socket: unix:PATH, local:PATH, PATH,
-    inet:PORT[@HOST], inet6:PORT[@HOST] or fd:N; port 0 lets the system choose (see `address`);
-    None for no socket, only connections given to `adopt`.
-
-    Keywords: name, for logs and for the reply after an error. timeout, in seconds, that an MTA
-    may be silent (0: 7210). backlog, connections that may wait to be accepted (0: the system's
-    most). actions, flags asked for by objects without a negotiate method. exception_policy,
-    what a step is answered whose callback raised: TEMPFAIL, REJECT, CONTINUE or ACCEPT.
-    max_connections (0: no limit); past it a new one is closed at once, and the log says so once a
-    second. max_threads (0: 512); callbacks past it wait. docs/limits.md tells more of both.
-    drain, in seconds, that open messages may take to finish after a stop. progress: after so many
-    seconds in which an eom callback has sent nothing, progress is sent for it, again and again, so
-    that its MTA waits on (0: never). mode, owner, group of
-    a unix socket; else the umask and the process decide. remove_stale: remove a socket file that
-    nobody answers on. logger: where its lines and the exceptions of its callbacks go; None for
-    the logger "Milter", and sys.unraisablehook where the program has set one.
+        the callbacks, usually a subclass of `Base` itself.
+    socket: unix:PATH, local:PATH, PATH, inet:PORT[@HOST], inet6:PORT[@HOST] or fd:N; port 0 lets
+        the system choose (see `address`); None for no socket, only connections given to `adopt`.
+    name: for logs and for the reply after an error.
+    timeout: seconds that an MTA may be silent (0: 7210).
+    backlog: connections that may wait to be accepted (0: the system's most).
+    actions: flags asked for by objects without a negotiate method.
+    exception_policy: what a step is answered whose callback raised: TEMPFAIL, REJECT, CONTINUE or
+        ACCEPT.
+    max_connections: past it a new one is closed at once, and the log says so once a second (0: no
+        limit).
+    max_threads: callbacks past it wait (0: 512). docs/limits.md tells more of both.
+    drain: seconds that open messages may take to finish after a stop.
+    progress: after so many seconds in which an eom callback has sent nothing, progress is sent for
+        it, again and again, so that its MTA waits on (0: never).
+    mode, owner, group: of a unix socket; else the umask and the process decide.
+    remove_stale: remove a socket file that nobody answers on.
+    logger: where its lines and the exceptions of its callbacks go; None for the logger "Milter",
+        and sys.unraisablehook where the program has set one.
 
     Raises milter.error when it cannot listen or serve. In the process that runs it only: a fork
     of a running server cannot use it, and a child that a callback forks ends where it leaves the

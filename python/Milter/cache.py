@@ -22,6 +22,7 @@ class AddrCache:
     stands for all of its addresses.
     """
 
+    #: How times are written in the file, for time.strftime.
     time_format = "%Y%b%d %H:%M:%S %Z"
 
     def __init__(self, renew: float = 7, fname: str | None = None) -> None:

@@ -147,6 +147,7 @@ _EITHER = {
 }  # fmt: skip
 _TLS_MACROS = ("{tls_version}", "{cipher}", "{cipher_bits}", "{cert_subject}", "{cert_issuer}")
 
+#: Postfix 3.7; its settings hold for newer ones.
 POSTFIX: Final = MtaMacros(
     mta="Postfix",
     sent=MappingProxyType(
@@ -188,6 +189,7 @@ POSTFIX: Final = MtaMacros(
     between=" ",
 )  # fmt: skip
 
+#: Sendmail 8.17.
 SENDMAIL: Final = MtaMacros(
     mta="Sendmail",
     sent=MappingProxyType(
@@ -239,4 +241,5 @@ SENDMAIL: Final = MtaMacros(
     between=", ",
 )  # fmt: skip
 
+#: The MTAs by their names on the command line.
 MTAS: Final[Mapping[str, MtaMacros]] = MappingProxyType({"postfix": POSTFIX, "sendmail": SENDMAIL})

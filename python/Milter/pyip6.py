@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 
-from Milter.utils import PAT_IP4, ip4re
+from Milter import utils
 
 __all__ = ["PAT_IP4", "RE_IP4", "inet_ntop", "inet_pton"]
 
-RE_IP4 = ip4re
+#: The pattern of an IPv4 address in a regular expression.
+PAT_IP4 = utils.PAT_IP4
+#: Matches a text that is an IPv4 address as a whole.
+RE_IP4 = utils.ip4re
 
 
 def inet_ntop(s: bytes) -> str:
@@ -25,7 +28,7 @@ def inet_pton(p: str) -> bytes:
 
     Raises ValueError for what is none.
     """
-    if ip4re.match(p):
+    if RE_IP4.match(p):
         p = f"::FFFF:{p}"
     try:
         return socket.inet_pton(socket.AF_INET6, p)

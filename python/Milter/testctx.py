@@ -38,6 +38,7 @@ class TestCtx:
     """
 
     __test__ = False  # for pytest: it is no test itself
+    #: What is offered in negotiation: actions, protocol options.
     default_opts = (milter.CURR_ACTS, 0x1FFFFF, 0, 0)
 
     def __init__(self, logfile: str = "test/milter.log") -> None:

@@ -29,13 +29,18 @@ __all__ = [
     "parseaddr",
 ]
 
+#: The bits of an IPv4 address.
 MASK = 0xFFFFFFFF
+#: The bits of an IPv6 address.
 MASK6 = (1 << 128) - 1
 #: IPv4 addresses stand at the end of this IPv6 prefix, so that one comparison serves both.
 _MAPPED = 0xFFFF << 32
 
+#: The pattern of an IPv4 address in a regular expression.
 PAT_IP4 = r"\.".join([r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"] * 4)
+#: Matches a text that is an IPv4 address as a whole.
 ip4re = re.compile(rf"{PAT_IP4}\Z")
+#: Matches a text that may be a domain's name.
 dnsre = re.compile(r"[a-z][-a-z0-9.]+\Z", re.IGNORECASE | re.ASCII)
 
 _GROUP = "[0-9a-f]{1,4}"
@@ -51,6 +56,7 @@ def _ip6_forms() -> Iterable[str]:
     yield rf"(?:{_GROUP}(?::{_GROUP}){{0,6}})?::"
 
 
+#: Matches a text that is an IPv6 address as a whole.
 ip6re = re.compile(rf"(?:{'|'.join(_ip6_forms())})\Z", re.IGNORECASE | re.ASCII)
 
 

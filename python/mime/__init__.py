@@ -3,7 +3,8 @@ makes them harmless: attachments that would run are replaced by a text, scripts 
 
     import mime
 
-    msg = mime.message_from_file(open("message.eml", "rb"))
+    with open("message.eml", "rb") as file:
+        msg = mime.message_from_file(file)
     if mime.defang(msg):
         print(msg.as_bytes())
 
@@ -53,11 +54,15 @@ __all__ = [
     "zipnames",
 ]
 
+#: Extensions of files that systems may run, separated by commas.
 extlist = (
     "ade,adp,asd,asx,asp,bas,bat,chm,cmd,com,cpl,crt,dll,exe,hlp,hta,inf,ins,isp,js,jse,lnk,mdb,"
     "mde,msc,msi,msp,mst,ocx,pcd,pif,reg,scr,sct,shs,url,vb,vbe,vbs,wsc,wsf,wsh"
 )
+#: The same with their dots, in lower case: what `check_ext` goes by.
 bad_extensions = [f".{extension}" for extension in extlist.split(",")]
+#: The text that takes the place of a dangerous attachment, with three %s: its name, this host's
+#: name, and where the original is saved.
 virus_msg = """This message appeared to contain a virus.
 It was originally named '%s', and has been removed.
 A copy of your original message was saved as '%s:%s'.

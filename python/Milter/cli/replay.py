@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         "cannot be loaded, 15 the filter cannot be reached.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE",
-                        help="transcripts, or folders of them (*.transcript)")  # fmt: skip
+                        help="transcripts, or folders of .transcript files")  # fmt: skip
     parser.add_argument("--to", required=True, metavar="SPEC|FILE.py[:NAME]",
                         help="the filter: where it listens, or the file that it is in, which is "
                         "then served for this")  # fmt: skip

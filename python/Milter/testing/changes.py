@@ -130,7 +130,7 @@ class ChangeSender(Change):
 
 @dataclass(frozen=True)
 class ReplaceBody(Change):
-    """replacebody(...): all chunks of it together, line ends as the filter sent them."""
+    """replacebody(...). body: all chunks together, line ends as the filter sent them."""
 
     body: bytes
 

@@ -56,8 +56,8 @@ class Client:
 
 @dataclass(frozen=True)
 class Auth:
-    """How the client logged in, as the macros {auth_authen}, {auth_type}, {auth_author} and
-    {auth_ssf} tell it; None: that one has no value."""
+    """How the client logged in, as macros tell it: name, {auth_authen}; mechanism, {auth_type};
+    author, {auth_author}; strength, {auth_ssf}. None: that one has no value."""
 
     name: str
     mechanism: str = "PLAIN"
@@ -67,8 +67,9 @@ class Auth:
 
 @dataclass(frozen=True)
 class Tls:
-    """The client's encryption, as the macros {tls_version}, {cipher}, {cipher_bits} tell it; and
-    its certificate, {cert_subject} and {cert_issuer}, if it has shown one."""
+    """The client's encryption, as macros tell it: version, {tls_version}; cipher; bits,
+    {cipher_bits}; and of its certificate, if it has shown one: subject, {cert_subject}; issuer,
+    {cert_issuer}."""
 
     version: str = "TLSv1.3"
     cipher: str = "TLS_AES_256_GCM_SHA384"

@@ -27,7 +27,8 @@ _HEADER = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
 class Envelope:
     """Who a message is from and for; addresses without angle brackets, "" the null sender.
 
-    sender_params and rcpt_params hold the ESMTP parameters given with an address, if any.
+    sender, rcpts: the addresses. sender_params and rcpt_params hold the ESMTP parameters given with
+    an address, if any.
     """
 
     sender: str

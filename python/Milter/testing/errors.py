@@ -55,12 +55,12 @@ class ProtocolError(FilterError):
 
 
 class FilterClosed(ProtocolError):
-    """The filter closed the connection when an answer was due."""
+    """The filter closed the connection when an answer was due; kind is "closed"."""
 
     kind = "closed"
 
 
 class FilterTimeout(ProtocolError):
-    """The filter did not answer, or did not read, in time."""
+    """The filter did not answer, or did not read, in time; kind is "timeout"."""
 
     kind = "timeout"

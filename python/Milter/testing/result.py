@@ -39,7 +39,7 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class RecipientResult:
-    """One recipient: accepted, or refused with a reply of its own."""
+    """One recipient, its address and verdict: accepted, or refused with a reply of its own."""
 
     address: str
     verdict: Verdict
@@ -66,6 +66,7 @@ class Result:
     original: Draft = field(repr=False)
     """The message and envelope as they came in; not to be changed."""
     packets: Trace = field(repr=False, compare=False)
+    """What passed, packet by packet; `trace` is its text."""
     passed: tuple[tuple[int, bytes], ...] | None = field(repr=False, compare=False, default=None)
     """With MTA's `keep_bytes`, what passed in order: TO_FILTER or TO_MTA of Milter._wire, and
     bytes. The first message of a session has those of negotiation, connect and HELO too."""

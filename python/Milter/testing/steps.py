@@ -124,8 +124,8 @@ class Offer:
 
 @dataclass(frozen=True)
 class Message:
-    """A message to deliver: content, sender, recipients each with ESMTP arguments behind the
-    address, and values of macros from MAIL on."""
+    """A message to deliver: content; sender and rcpts, each address with its ESMTP arguments behind
+    it; macros, values from MAIL on."""
 
     content: bytes
     sender: Sequence[str]

@@ -63,21 +63,21 @@ class TranscriptError(ValueError):
 
 @dataclass(frozen=True)
 class Sent:
-    """Bytes of the MTA: a packet, or a part of one. None: it sends no more."""
+    """Bytes of the MTA. data: a packet, or a part of one; None: it sends no more."""
 
     data: bytes | None
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Bytes of the filter: a packet, or a part of one."""
+    """Bytes of the filter. data: a packet, or a part of one."""
 
     data: bytes
 
 
 @dataclass(frozen=True)
 class Called:
-    """A callback of the filter with its arguments."""
+    """A callback of the filter: step, its name, and args, its arguments."""
 
     step: str
     args: tuple[Value, ...] = ()
@@ -85,8 +85,8 @@ class Called:
 
 @dataclass(frozen=True)
 class Did:
-    """A call of the filter inside the callback before. result: "ok", an error's name, or what a
-    question was answered."""
+    """A call of the filter inside the callback before: its name, and args, its arguments. result:
+    "ok", an error's name, or what a question was answered."""
 
     call: str
     args: tuple[Value, ...]
@@ -95,7 +95,7 @@ class Did:
 
 @dataclass(frozen=True)
 class Returned:
-    """The end of the callback before: a verdict, for negotiate with actions and protocol."""
+    """The end of the callback before: a verdict; for negotiate with options: actions, protocol."""
 
     verdict: int
     options: tuple[int, ...] = ()
@@ -106,7 +106,7 @@ Event = Sent | Answered | Called | Did | Returned
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. tags: whom it is for; none: everybody."""
+    """One line: an event. tags: whom it is for; none: everybody."""
 
     event: Event
     tags: frozenset[str] = frozenset()
@@ -114,8 +114,8 @@ class Entry:
 
 @dataclass
 class Transcript:
-    """One connection. head: what its reader should know beforehand, for example about the filter;
-    a key may stand more than once."""
+    """One connection: title, head, entries in order. head: what its reader should know beforehand,
+    for example about the filter; a key may stand more than once."""
 
     title: str
     head: list[tuple[str, str]] = field(default_factory=list)
