@@ -4,19 +4,24 @@ A block ```LANGUAGE FILE is a file, and so is what ```{literalinclude} PATH show
 name; in a block ```console each line that begins with "$ " is a command for the shell, and the
 lines below it are what it prints: "..." stands for anything, and white space at the ends of lines
 is left out. A command that ends in " &" runs until the end of the page; it is waited for until it
-says "serving". Other directives are left alone.
+says "serving", itself or in the file that "2> FILE" names. A block ```python is a module that must
+run; ```python (fragment) is a part of one and must be right. Other directives are left alone.
 """
 
 import doctest
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 _BLOCK = re.compile(r"^```(\w+|\{\w+\})(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+_CHECKS = {"": "-c 'import block'", "(fragment)": "-m py_compile block.py"}
 
 
 def run_page(page: Path, folder: Path) -> list[tuple[str, str, str]]:
@@ -53,6 +58,10 @@ class Page:
                     shutil.copy(self.home / name, self.folder)
                 elif language.startswith("{"):
                     continue
+                elif language == "python" and name in _CHECKS:
+                    (self.folder / "block.py").write_text(content)
+                    if got := self.command(f"{sys.executable} -W error {_CHECKS[name]}", stack):
+                        wrong.append((f"the block in python {name}", "", got))
                 elif name:
                     (self.folder / name).write_text(content)
                 elif language == "console":
@@ -69,13 +78,23 @@ class Page:
         process = subprocess.Popen(
             ["sh", "-c", ("exec " + command[:-2]) if behind else command],
             cwd=self.folder, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=not behind,
         )  # fmt: skip
         if not behind:
-            return process.communicate(timeout=120)[0]
+            try:
+                return process.communicate(timeout=120)[0]
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # itself, or what it has left behind
         stack.callback(process.communicate)
         stack.callback(process.terminate)
         assert process.stdout is not None
+        if log := re.search(r" 2> (\S+) &$", command):
+            while process.poll() is None:
+                path = self.folder / log[1]
+                if path.exists() and " serving " in path.read_text():
+                    return ""
+                time.sleep(0.02)
         for line in process.stdout:
             if " serving " in line:
                 return ""
