@@ -162,6 +162,13 @@ NEEDS = [
         "nothing is compared with Sendmail's libmilter",
     ),
     Need("test", "strace", program("strace"), "strace", "system calls are not counted"),
+    Need(
+        "test",
+        "systemd",
+        program("systemd-analyze"),
+        "systemd",
+        "the units in the documentation are not checked",
+    ),
     Need("test", "messages", messages, "libpython{debian}-testsuite", NO_CORPUS),
     Need(
         "test",
@@ -194,6 +201,7 @@ NEEDS = [
     Need("bench", "perf", program("perf", "strace"), "strace", "system calls are not counted"),
     Need("peers", "Go", program("go"), "golang-go", f"go-milter {LEFT_OUT}"),
     Need("peers", "Cargo", program("cargo"), "cargo", f"indymilter {LEFT_OUT}"),
+    Need("docs", "graphviz", program("dot"), "graphviz", "the diagrams are shown as text"),
     Need("valgrind", "valgrind", program("valgrind"), "valgrind"),
     Need("fuzz", "clang with libFuzzer", fuzzers, "clang libclang-rt-dev"),
     Need("lint", "clang-format", program("clang-format-14", "clang-format"), "clang-format"),
