@@ -18,7 +18,7 @@ PACKAGE_FILES = $(shell find pyproject.toml meson.build meson_options.txt src in
 	-type f -not -name '*.pyc')
 
 .PHONY: demo test unit libmilter states pytest needs-test record sanitize sanitize-python valgrind \
-	coverage hostile soak fuzz bench bench-testing lint format wheel clean
+	coverage hostile soak fuzz bench bench-testing docs lint format wheel clean
 
 # An example filter and messages sent to it; no mail server.
 demo: $(VENV)/installed
@@ -53,7 +53,7 @@ sanitize: needs-test $(VENV)/tools
 # needs the package as it is installed, what measures costs and memory, and what compares with the
 # older package, which would get these modules.
 WHOLE := tests/api/test_programs.py tests/api/test_server_life.py tests/api/test_costs.py \
-	tests/python/test_pytest_plugin.py tests/python/test_tutorial.py
+	tests/python/test_pytest_plugin.py tests/python/test_pages.py
 SANITIZED_TESTS := $(filter-out $(WHOLE),$(wildcard tests/python/test_*.py tests/api/test_*.py))
 CC_FILE = $(shell $(or $(CC),cc) -print-file-name=$(1))
 sanitize-python: needs-test $(VENV)/tools
@@ -125,6 +125,13 @@ bench-testing: $(VENV)/installed
 	@meson compile -C build/load bench/load
 	@$(BIN)/python bench/testing.py build/load/bench/load
 
+# The documentation, in build/docs/index.html. Warnings are errors; links are checked, without a
+# network.
+docs: $(VENV)/installed $(VENV)/docs
+	@$(NEEDS) build docs
+	@$(BIN)/sphinx-build -W --keep-going -q -E -d build/docs-trees -b html docs build/docs
+	@$(BIN)/python docs/sphinx/links.py
+
 lint: $(VENV)/tools
 	@$(NEEDS) build lint bench
 	ruff check
@@ -164,6 +171,10 @@ $(VENV)/made: pyproject.toml
 
 $(VENV)/tools: $(VENV)/made
 	@$(BIN)/pip install -q --group dev
+	@touch $@
+
+$(VENV)/docs: $(VENV)/made
+	@$(BIN)/pip install -q --group docs
 	@touch $@
 
 $(VENV)/installed: $(VENV)/made $(PACKAGE_FILES)
