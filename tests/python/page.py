@@ -76,7 +76,7 @@ class Page:
         """Runs a command; returns what it printed."""
         behind = command.endswith(" &")
         process = subprocess.Popen(
-            ["sh", "-c", ("exec " + command[:-2]) if behind else command],
+            ["sh", "-c", f"exec env {command[:-2]}" if behind else command],
             cwd=self.folder, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=not behind,
         )  # fmt: skip
