@@ -110,6 +110,7 @@ NO_UNIT = "the tests in C (tests/unit) are skipped"
 NO_MTA = "the tests with a real Postfix (tests/mta) are skipped"
 NO_SENDMAIL = "the tests with a real Sendmail (tests/mta) are skipped"
 NO_PROGRAMS = "opendkim is not run on our libmilter (tests/programs)"
+NO_OPENSSL = f"{NO_PROGRAMS}, examples/dkim_sign.py not at all"
 NO_CORPUS = "the messages of the email package's tests are not sent through the MTAs"
 LEFT_OUT = "is left out of the benchmark"
 NO_ORACLE = "nothing is compared with the older package"
@@ -137,7 +138,7 @@ NEEDS = [
         NO_SENDMAIL,
         "sendmail",
     ),
-    Need("test", "openssl", program("openssl"), "openssl", NO_PROGRAMS),
+    Need("test", "openssl", program("openssl"), "openssl", NO_OPENSSL),
     Need(
         "test",
         "opendkim",

@@ -11,14 +11,16 @@ PAGES = ROOT / "docs" / "examples"
 NO_FILTERS = {"demo"}  # shows another example at work
 EXAMPLES = {path.stem for path in (ROOT / "examples").glob("*.[cp]*")} - NO_FILTERS
 NAMES = sorted({path.stem for path in PAGES.glob("*.md")} - {"index"})
+#: Programs of the system that pages run.
+NEEDED = {"filter": "pkg-config", "dkim_sign": "openssl"}
 #: Where the page of the filter in C finds the engine, as if it were installed.
 BUILT = ROOT / "build" / "libmilter"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_is_right(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name == "filter" and not shutil.which("pkg-config"):
-        pytest.skip("pkg-config is missing")
+    if (program := NEEDED.get(name)) and not shutil.which(program):
+        pytest.skip(f"{program} is missing")
     monkeypatch.setenv("PKG_CONFIG_PATH", str(BUILT / "meson-uninstalled"))
     monkeypatch.setenv("LD_LIBRARY_PATH", str(BUILT))
     wrong = run_page(PAGES / f"{name}.md", tmp_path)
