@@ -1,5 +1,6 @@
 """Fixtures of the tests with real MTAs, and their logs where a test fails."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from mta import Mta
 from postfix import Postfix
 from running import Filter
 from sendmail import Sendmail
+
+ROOT = Path(__file__).parents[2]
+sys.path += [str(ROOT / "examples"), str(ROOT / "tests" / "examples")]  # for test_examples.py
 
 MTAS: list[type[Mta]] = [Postfix, Sendmail]
 RUNNING: list[Filter] = []  # for the report of a failure
