@@ -27,12 +27,13 @@ from mime.archives import SuspiciousArchive, zipnames
 from mime.charsets import codec_of
 from mime.html import HTMLScriptFilter, SGMLFilter
 from mime.message import MimeGenerator, MimeMessage, message_from_file
+from mime.parameters import kind_of, unquote
 from mime.parameters import split_parameters as _parseparam
-from mime.parameters import unquote
 from mime.parse import MAX_DEPTH, MAX_PARTS, NotTakenApartDefect
 
 __all__ = [
     "MAX_DEPTH",
+    "MAX_ENCODED",
     "MAX_PARTS",
     "HTMLScriptFilter",
     "MimeGenerator",
@@ -70,8 +71,10 @@ See your administrator.
 """
 
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml"})
+_HTML_NAMES = (".htm", ".html", ".shtml", ".xht", ".xhtml", ".svg")
+_UNSEEN = ". \\"  # at the end of a name
 _ASCII = bytes(range(32, 127))
-_ASCII_SCRIPT = re.compile(rb"<[^\s<>]{0,21}script", re.IGNORECASE)
+_ASCII_SCRIPT = re.compile(rb"<[^\s<>]*script|<!entity", re.IGNORECASE)
 _META = re.compile(rb"""charset\s*=\s*["']?\s*([!-%*-:?-~]+)""", re.IGNORECASE)
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -82,26 +85,33 @@ _MARKS = (
 _NO_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}  # as the HTML standard has it
 _WIDTHS = {"utf-16": 2, "utf-32": 4}
 _CONTINUE = 0
+MAX_ENCODED = 5
+"""Levels of messages in a transfer encoding, within each other, that are looked into."""
 
 
 def check_ext(name: str) -> str | None:
     """`name` if a system might run what it is the name of, by its extension; else None.
 
-    What `bad_extensions` holds counts, in any case; also when the system drops what follows it
-    (dots, white space, NULs at the end).
+    What `bad_extensions` holds counts, in any case; also where systems drop what stands within or
+    behind it (what cannot be seen; dots, spaces, backslashes and `::$DATA` at the end).
     """
-    text = name.rstrip(". \t\r\n\0").lower()
-    return name if text.endswith(tuple(bad_extensions)) else None
+    return name if _ends_with(name, tuple(bad_extensions)) else None
 
 
-def _leaves(msg: Any, scan_rfc822: bool = True) -> Iterator[Any]:
-    """All parts that hold no others."""
+def _ends_with(name: str, extensions: tuple[str, ...]) -> bool:
+    text = "".join(filter(str.isprintable, name)).lower().rstrip(_UNSEEN)
+    return text.removesuffix("::$data").rstrip(_UNSEEN).endswith(extensions)
+
+
+def _parts(msg: Any, scan_rfc822: bool = True) -> Iterator[Any]:
+    """All parts that hold no others, and all messages inside, in front of what they hold."""
     waiting = [msg]
     while waiting:
         part = waiting.pop()
-        if not part.is_multipart():
+        is_message = part.get_content_maintype() == "message"
+        if is_message or not part.is_multipart():
             yield part
-        elif scan_rfc822 or part.get_content_maintype() != "message":
+        if part.is_multipart() and (scan_rfc822 or not is_message):
             waiting += reversed(part.get_payload())
 
 
@@ -110,8 +120,8 @@ def check_attachments(msg: Any, check: Callable[[Any], Any]) -> Any:
 
     The first result that is neither 0 (Milter.CONTINUE) nor None ends it and is returned, else 0.
     """
-    for part in _leaves(msg):
-        result = check(part)
+    for part in _parts(msg):
+        result = None if part.is_multipart() else check(part)
         if result:
             return result
     return _CONTINUE
@@ -158,13 +168,14 @@ def _replace(msg: Any, name: str, savname: str | None) -> None:
 
 
 def check_html(msg: Any, savname: str | None = None) -> int:  # noqa: ARG001 (as others have it)
-    """Takes the scripts out of a part that is HTML (also XHTML and SVG). Always returns 0.
+    """Takes the scripts out of a part that is HTML (also XHTML and SVG), to who goes by any of its
+    types and names. Always returns 0.
 
     The rest stays the same to the byte, and so do charset and transfer encoding (uuencode becomes
     base64). In charsets with shifts (UTF-7, ISO-2022) the rest stays the same text; what in it is
     no text becomes U+FFFD, and the charset UTF-8.
     """
-    if msg.get_content_type() not in _HTML_TYPES or msg.is_multipart():
+    if msg.is_multipart() or not _is_html(msg):
         return _CONTINUE
     was = data = msg.get_payload_source()
     charset = None
@@ -178,16 +189,23 @@ def check_html(msg: Any, savname: str | None = None) -> int:  # noqa: ARG001 (as
     return _CONTINUE
 
 
+def _is_html(msg: Any) -> bool:
+    kinds = {msg.get_content_type(), *map(kind_of, msg.fields("content-type"))}
+    return not kinds.isdisjoint(_HTML_TYPES) or any(
+        _ends_with(name, _HTML_NAMES) for _, name in msg.getnames()
+    )
+
+
 def _codecs(msg: Any, data: bytes) -> tuple[str, ...]:
     """What to read HTML as, in turn: Latin-1, which keeps all bytes, stands for all charsets in
     which ASCII means what it says. Others come before it, for who believes in the charset."""
     for mark, codec in _MARKS:
         if data.startswith(mark):
             return (codec,)
-    charset = msg.get_content_charset()
-    if not charset and (meta := _META.search(data, 0, 4096)):
-        charset = meta[1].decode()
-    name = codec_of(charset) or "ascii"
+    name = codec_of(msg.get_content_charset())
+    if not name and (meta := _META.search(data, 0, 4096)):
+        name = codec_of(meta[1].decode())
+    name = name or "ascii"
     if name.startswith(("iso2022", "hz")) or _ASCII.decode(name, "replace") != _ASCII.decode():
         return (_NO_MARK.get(name, name), "latin-1")
     return ("latin-1",)
@@ -238,9 +256,25 @@ def defang(
     """Replaces attachments that are not allowed and removes scripts; returns whether it did.
 
     savname, check, scan_zip: as in check_name. scan_rfc822: whether to look into messages inside
-    of the message.
+    of the message, also if they are encoded (which RFC 2046 forbids), MAX_ENCODED within each
+    other at most.
     """
-    for part in _leaves(msg, scan_rfc822):
-        check_name(part, savname, check, scan_zip)
+    return _defang(msg, 0, (savname, check, scan_zip), scan_rfc822)
+
+
+def _defang(
+    msg: Any, level: int, how: tuple[str | None, Callable[[str], Any], bool], scan_rfc822: bool
+) -> bool:
+    savname = how[0]
+    for part in _parts(msg, scan_rfc822):
+        check_name(part, *how)
         check_html(part, savname)
+        encoding = transfer.encoding_of(part.getencoding())
+        if scan_rfc822 and part.is_multipart() and transfer.is_encoded(encoding):
+            if level == MAX_ENCODED:
+                _replace(part, "too many parts", savname)
+                continue
+            inner = message_from_file(io.BytesIO(part.get_payload_source()))
+            if _defang(inner, level + 1, how, scan_rfc822):
+                _set_data(part, inner.as_bytes(unixfrom=True), None)
     return bool(msg.ismodified())

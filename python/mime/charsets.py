@@ -15,7 +15,7 @@ def codec_of(charset: str | None) -> str | None:
     """The name of Python's codec for a charset; None if there is none."""
     try:
         name = codecs.lookup(charset or "").name
-        b"".decode(name)  # fails for codecs from bytes to bytes
+        b"-".decode(name, "replace")  # LookupError for codecs that make no text
     except (LookupError, ValueError):
         return None
     return None if name in _NO_CHARSETS else name

@@ -32,8 +32,13 @@ _COMMENT = re.compile(r"<!--(?:-?>|.*?--!?>)", re.DOTALL)
 _OTHER = re.compile(r"<(?:[!?]|/(?![A-Za-z\0]))[^>]*>")
 _XML = {"<?": "?>", "<![CDATA[": "]]>"}
 _SCRIPT = "\0*".join("script")  # a NUL is nothing to some readers
-_SCRIPT_START = re.compile(rf"<(?:[^\s/>:<]{{0,20}}:)?\0*{_SCRIPT}\0*(?=[\s/>]|\Z)", re.IGNORECASE)
-_SCRIPT_END = re.compile(rf"</(?:[^\s/>:<]{{0,20}}:)?script(?={_SPACE}|[/>])", re.IGNORECASE)
+_SCRIPT_START = re.compile(
+    rf"<(?:[^\s/><]*:)?\0*{_SCRIPT}\0*(?=[\s/>]|\Z)|<!ENTITY(?=\s)", re.IGNORECASE
+)
+# In an entity of XML these spell markup, when it is referred to: "<", or "&" in front of such.
+_SPELLED = re.compile(r"&#(?:0*(?:60|38)|x0*(?:3c|26));", re.IGNORECASE)
+_DOCTYPE = re.compile(r"""<!doctype(?:"[^"]*"|'[^']*'|[^>"'\[])*>""", re.IGNORECASE)
+_SCRIPT_END = re.compile(rf"</(?:[^\s/><]*:)?script(?={_SPACE}|[/>])", re.IGNORECASE)
 _ENDS = {
     name: re.compile(rf"</{name}(?={_SPACE}|[/>])", re.IGNORECASE) for name in sorted(_TEXT_ONLY)
 }
@@ -64,6 +69,7 @@ class _Tokens:
     def __init__(self, text: str) -> None:
         self.text = text
         self.seen = dict.fromkeys(_XML, 0)  # how far readers of XML are with what begins so
+        self.last_spelled = max((it.start() for it in _SPELLED.finditer(text)), default=-1)
 
     def __iter__(self) -> Iterator[_Token]:
         at = data = 0
@@ -129,15 +135,20 @@ class _Tokens:
 
     def comment(self, token: _Token) -> Iterator[_Token]:
         """A conditional comment, markup to some readers."""
-        if _SCRIPT_START.search(self.text, token.start, token.end):
+        if self.next_script(token.start, token.end):
             yield from self.only_scripts(token.start, token.end)
         else:
             yield token
 
     def only_scripts(self, at: int, end: int) -> Iterator[_Token]:
         """Text in which no other markup counts."""
-        while match := _SCRIPT_START.search(self.text, at, end):
+        while match := self.next_script(at, end):
             yield _Token("data", at, match.start())
+            if match[0].startswith("<!"):  # without its beginning it is no entity, and no XML
+                yield _Token("start", *match.span(), "script")
+                at = match.end()
+                yield _Token("end", at, at, "script")
+                continue
             start = self.tag(match.start(), match.end(), "start", "script")
             if not 0 <= start.end <= end:
                 start = start._replace(end=end)
@@ -151,6 +162,13 @@ class _Tokens:
             yield _Token("end", at, stop, "script")
             at = stop
         yield _Token("data", at, end)
+
+    def next_script(self, at: int, end: int) -> re.Match[str] | None:
+        """Where a script begins, or an entity in which one may be spelled."""
+        for match in _SCRIPT_START.finditer(self.text, at, end):
+            if not match[0].startswith("<!") or match.start() < self.last_spelled:
+                return match
+        return None
 
     def markup(self, at: int) -> _Token | None:
         """The token that begins at a `<`; its end is -1 if readers differ on it."""
@@ -166,8 +184,10 @@ class _Tokens:
         ):
             if self.text.startswith(begins, at):
                 match = pattern.match(self.text, at)
-                if match and "[" in match[0] and match[0][2:9].lower() == "doctype":
-                    match = None  # has more in it, to readers of XML
+                if match and match[0][2:9].lower() == "doctype":
+                    whole = _DOCTYPE.match(self.text, at)
+                    if not whole or whole.end() != match.end():
+                        match = None  # has more in it, to readers of XML
                 return _Token(kind, at, match.end() if match else -1)
         return None
 

@@ -5,23 +5,29 @@ The classes are the standard `email` package's, with the names of the older pack
 
 from __future__ import annotations
 
+import base64
+import copy
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from email.errors import MessageError
 from email.generator import BytesGenerator
 from email.message import Message
 from email.policy import Policy
 from io import BytesIO
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeGuard
 
 from mime import charsets, parameters, transfer
 from mime.archives import zipnames
+from mime.headers import HeaderFields
 from mime.parse import Origin, parse
 from mime.policy import MimePolicy
 
 __all__ = ["MimeGenerator", "MimeMessage", "message_from_file"]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_TYPES_WITH_PARTS = frozenset({"message", "multipart"})
+_NAMES = frozenset({"filename", "name"})
 _ZIP_TYPES = frozenset({"application/zip", "application/x-zip", "application/x-zip-compressed"})
 
 
@@ -35,13 +41,13 @@ class _Sink(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
-class MimeMessage(Message):
+class MimeMessage(HeaderFields):
     """A message, or a part of one.
 
     fp: a binary file that is read to its end; without it the message is empty.
-    headerchange: called as headerchange(message, name, value) for each header that is added or
-    replaced, and with None for each name whose headers are deleted. It counts for this message
-    only, not for its parts.
+    headerchange: called as headerchange(message, name, value) after each header that is added or
+    replaced, and with None before those of a name are deleted. It counts for this message only,
+    not for its parts.
     defects: what is wrong with the message (email.errors), with NotTakenApartDefect where a limit
     of the parser was met.
     """
@@ -52,7 +58,6 @@ class MimeMessage(Message):
         self, fp: BinaryIO | None = None, seekable: int = 1, *, policy: Policy | None = None
     ) -> None:
         super().__init__(policy or MimePolicy())
-        self.headerchange: Callable[[MimeMessage, str, Any], object] | None = None
         self._origin: Origin | None = None
         if fp is not None:
             data = fp.read()
@@ -107,24 +112,6 @@ class MimeMessage(Message):
             )
         )
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        super().__setitem__(name, value)
-        self._tell(name, value)
-
-    def __delitem__(self, name: str) -> None:
-        if name in self:
-            super().__delitem__(name)
-            self._tell(name, None)
-
-    def replace_header(self, name: str, value: Any) -> None:
-        """Replaces the first header of this name. Raises KeyError if there is none."""
-        super().replace_header(name, value)
-        self._tell(name, value)
-
-    def _tell(self, name: str, value: Any) -> None:
-        if self.headerchange:
-            self.headerchange(self, name, value)
-
     # --------------------------------------------------------------------------------- contents
 
     def set_payload(self, payload: Any, charset: Any = None) -> None:
@@ -158,7 +145,8 @@ class MimeMessage(Message):
         return self.get_payload(decode=True)
 
     def get_payload(self, i: int | None = None, decode: bool = False) -> Any:
-        """The payload, as in `email`: text, or a list of parts; with i, one of the parts.
+        """The payload, as in `email`: text, or a list of parts; with i, one of the parts. Of a
+        multipart without parts it is text in which surrogates stand for bytes above 127.
 
         decode: the bytes without their transfer encoding. What cannot be decoded comes as it is.
         """
@@ -168,16 +156,10 @@ class MimeMessage(Message):
         if decode:
             encoding = transfer.encoding_of(self.getencoding())
             return transfer.decode(charsets.as_bytes(payload), encoding)
-        if payload.isascii():
+        if payload.isascii() or self.get_content_maintype() == "multipart":
             return payload
         codec = charsets.codec_of(self.get_content_charset()) or "ascii"
         return charsets.as_bytes(payload).decode(codec, "replace")
-
-    def get_content_charset(self, failobj: Any = None) -> Any:
-        """The parameter `charset` of the Content-Type in lower case, else failobj."""
-        value = self.get_param("charset")
-        text = None if value is None else parameters.readable(value).lower()
-        return text if text is not None and text.isascii() else failobj
 
     def get_submsg(self) -> list[Any] | None:
         """The parts, or the message inside, as a list; None if there are none."""
@@ -191,78 +173,23 @@ class MimeMessage(Message):
             filt.write(data)
         return self.getencoding()
 
-    def getencoding(self) -> str | None:
-        """The Content-Transfer-Encoding as written; None if there is none."""
-        value = self.get("content-transfer-encoding")
-        return value if value is None else str(value)
-
-    # ------------------------------------------------------------------------------- parameters
-
-    def _parameters(self, header: str) -> list[parameters.Parameter]:
-        """The parameters of a header, in the order they stand in; [] without the header."""
-        for name, value in self.raw_items():
-            if name.lower() == header.lower():
-                return parameters.decoded(parameters.parameters(str(value)))
-        return []
-
-    def get_params(
-        self, failobj: Any = None, header: str = "content-type", unquote: bool = True
-    ) -> Any:
-        """Name and value of each parameter of a header; first the header's own value, with "".
-
-        A value in the form of RFC 2231 is a tuple (charset, language, text).
-        """
-        found = self._parameters(header)
-        if not found:
-            return failobj
-        return [(name, _unquoted(value) if unquote else value) for name, value in found]
-
-    def get_param(
-        self,
-        param: str,
-        failobj: Any = None,
-        header: str = "content-type",
-        unquote: bool = True,
-    ) -> Any:
-        """The value of a parameter of a header, else failobj. See get_params."""
-        for name, value in self._parameters(header):
-            if name.lower() == param.lower():
-                return _unquoted(value) if unquote else value
-        return failobj
-
-    def get_filename(self, failobj: Any = None) -> Any:
-        """The name in Content-Disposition, else in Content-Type, else failobj."""
-        for param, header in (("filename", "content-disposition"), ("name", "content-type")):
-            value = self.get_param(param, header=header)
-            if value is not None:
-                return parameters.readable(value).strip()
-        return failobj
-
-    def get_boundary(self, failobj: Any = None) -> Any:
-        """What separates a multipart's parts, else failobj. Doubled quotes count as one."""
-        value = self.get_param("boundary")
-        if value is None:
-            return failobj
-        text = value[2] if isinstance(value, tuple) else value
-        return parameters.unquote(text).rstrip() or failobj
-
-    def getname(self) -> Any:
-        """The parameter `name` of the Content-Type; None if there is none."""
-        return self.get_param("name")
-
     def getnames(self, scan_zip: bool = False) -> list[tuple[str, str]]:
         """Every name by which a mail program might store or run this part: (attribute, name).
 
-        The attributes are those of Content-Type, `filename`, and with scan_zip `zipname` for each
-        member of a zip archive. A value that programs read in several ways stands there once for
-        each. Raises zipfile.BadZipFile for an archive that cannot be looked into.
+        The attributes are those of Content-Type, `filename` and `name` of Content-Disposition,
+        `location` for the file that Content-Location names, and with scan_zip `zipname` for each
+        member of a zip archive. Each header of these counts, if there are several. A value that
+        programs read in several ways stands there once for each. Raises zipfile.BadZipFile for an
+        archive that cannot be looked into.
         """
         names: list[tuple[str, str]] = []
-        for name, value in self._parameters("content-type"):
-            names += [(name, text) for text in parameters.readings(value)]
-        for name, value in self._parameters("content-disposition"):
-            if name == "filename":
-                names += [(name, text) for text in parameters.readings(value)]
+        for header, wanted in (("content-type", None), ("content-disposition", _NAMES)):
+            for field in self.fields(header):
+                for name, value in parameters.decoded(parameters.parameters(field)):
+                    if not wanted or name in wanted:
+                        names += [(name, text) for text in parameters.readings(value)]
+        for field in self.fields("content-location"):
+            names += [("location", text) for text in parameters.located(field)]
         if scan_zip and self._is_zip(names):
             names += zipnames(self.get_payload_source())
         return names
@@ -276,11 +203,6 @@ class MimeMessage(Message):
             or self.get_payload_source().startswith(b"PK\x03\x04")
         )
 
-    getfilename = get_filename
-    getheaders = Message.get_all
-    getparam = get_param
-    getparams = get_params
-    gettype = Message.get_content_type
     ismultipart = Message.is_multipart
 
     # ---------------------------------------------------------------------------------- writing
@@ -306,6 +228,25 @@ class MimeMessage(Message):
         self.dump(out, unixfrom)
         return out.getvalue()
 
+    def as_string(
+        self, unixfrom: bool = False, maxheaderlen: int = 0, policy: Policy | None = None
+    ) -> str:
+        """The message as `email` writes it into text. 8-bit text that is not of the charset it
+        names, or of one that nobody knows, becomes base64, where `email` raises."""
+        message = self
+        if any(_is_of_no_charset(part) for part in _all_parts(self)):
+            message = copy.deepcopy(self)
+            for part in filter(_is_of_no_charset, _all_parts(message)):
+                data = base64.encodebytes(part.get_payload_decoded())
+                del part["Content-Transfer-Encoding"]
+                part["Content-Transfer-Encoding"] = "base64"
+                part.set_payload(data)
+        return super(MimeMessage, message).as_string(unixfrom, maxheaderlen, policy)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no headerchange: who asked for it did so for the message itself."""
+        return {**self.__dict__, "headerchange": None}
+
 
 class MimeGenerator(BytesGenerator):
     """Writes messages as dump does; other ones as `email` does. Arguments are BytesGenerator's."""
@@ -329,10 +270,6 @@ def message_from_file(fp: BinaryIO) -> MimeMessage:
     return MimeMessage(fp)
 
 
-def _unquoted(value: parameters.Value) -> parameters.Value:
-    return value if isinstance(value, tuple) else parameters.unquote(value)
-
-
 def _all_parts(message: Message) -> Iterator[Message]:
     """A message and all that is in it, without recursion."""
     waiting: list[Message] = [message]
@@ -342,6 +279,23 @@ def _all_parts(message: Message) -> Iterator[Message]:
         payload = part.get_payload() if not isinstance(part, MimeMessage) else part.get_submsg()
         if isinstance(payload, list):
             waiting += [child for child in payload if isinstance(child, Message)]
+
+
+def _is_of_no_charset(part: Message) -> TypeGuard[MimeMessage]:
+    """Whether a part holds 8-bit text that `email` cannot write in the charset it names."""
+    text = part._payload if isinstance(part, MimeMessage) else None
+    if not isinstance(text, str) or text.isascii():
+        return False
+    charset = part.get_param("charset")
+    if charset is None:
+        return False
+    if not isinstance(charset, str) or charsets.codec_of(charset) is None:
+        return True
+    try:
+        Message().set_payload(part.get_payload(), charset)
+    except (LookupError, MessageError, ValueError):
+        return True
+    return False
 
 
 def _changed(part: Message) -> bool:
@@ -419,8 +373,12 @@ def _ends_line(origin: Origin) -> bool:
 
 
 def _is_framed_as_before(part: MimeMessage) -> bool:
+    """Whether nothing but the parts themselves may have changed in what holds them; nor has it
+    where the type says now that there are no parts."""
     origin = part._origin
-    return bool(origin and not part._payload_is_modified() and part._framing() == origin.framing)
+    if not origin or part._payload_is_modified():
+        return False
+    return part._framing() == origin.framing or part.get_content_maintype() not in _TYPES_WITH_PARTS
 
 
 def _refilled(origin: Origin, touched: set[int]) -> Iterator[bytes]:
@@ -437,13 +395,13 @@ def _framed(part: MimeMessage, payload: list[Any], touched: set[int]) -> Iterato
     """Parts that were put together anew."""
     line_end = part.policy.linesep.encode("ascii")
     kind = part.get_content_maintype()
+    if kind not in _TYPES_WITH_PARTS:
+        raise TypeError(f"a {part.get_content_type()} cannot hold parts: set its type")
     if kind == "message":
         for index, child in enumerate(payload):
             yield line_end if index else b""
             yield from _pieces(child, touched)
         return
-    if kind != "multipart":
-        raise TypeError(f"a {part.get_content_type()} cannot hold parts: set its type")
     if part.get_boundary() is None:
         part.set_boundary(f"=_{secrets.token_hex(16)}")
     delimiter = b"--" + charsets.as_bytes(part.get_boundary())

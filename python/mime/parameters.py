@@ -8,22 +8,29 @@ that never close. Nothing here raises, whatever the field holds.
 from __future__ import annotations
 
 import binascii
-import email.errors
-import email.header
 import re
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from urllib.parse import unquote_to_bytes
 
 from mime.charsets import as_bytes, as_text
+from mime.transfer import decode_base64
 
 __all__ = [
     "Parameter",
     "Value",
     "decoded",
+    "kind_of",
+    "located",
     "parameters",
     "readable",
     "readings",
     "split_parameters",
     "unquote",
+    "with_parameter",
+    "with_value",
+    "without_comments",
 ]
 
 Value = str | tuple[str | None, str | None, str]
@@ -31,10 +38,11 @@ Value = str | tuple[str | None, str | None, str]
 Parameter = tuple[str, Value]
 
 _TOKENS = re.compile(r'\\.|""?|;', re.DOTALL)
-_CONTINUED = re.compile(r"([^*]*)\*(?:([0-9]{1,4})(\*?))?\Z")
+_COMMENT = re.compile(r"\\.|[()]", re.DOTALL)
+_KIND = re.compile(r'[\s"]*([^\s/;,"(]+)\s*/\s*([^\s/;,"(]+)(?=[\s;,"(]|\Z)')
+_CONTINUED = re.compile(r"([^*]*)\*(?:([0-9]{1,9})(\*?))?\Z")
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
-_ENCODED_WORD = re.compile(r"=\?[^?\s]+\?[bBqQ]\?[^?]*\?=")
-_MANY = 1000  # parts of one value; nobody writes as many
+_WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?")
 
 
 def unquote(text: str) -> str:
@@ -62,9 +70,9 @@ def _closing_quote(text: str) -> int:
     return -1
 
 
-def split_parameters(text: str) -> list[str]:
-    """Cuts a field's value at the semicolons that are not quoted: the value, then parameters."""
-    parts = []
+def _pieces(text: str) -> list[str]:
+    """What stands between the semicolons that are not quoted: the field's value, parameters."""
+    pieces = []
     start = 0
     quote = ""
     for token in _TOKENS.finditer(text):
@@ -73,15 +81,49 @@ def split_parameters(text: str) -> list[str]:
             continue
         if found == ";":
             if not quote:
-                parts.append(text[start : token.start()])
+                pieces.append(text[start : token.start()])
                 start = token.end()
         elif quote:
             if quote in ('"', found):
                 quote = '"' if found == '""' and quote == '"' else ""
         elif found == '"' or text[token.end() : token.end() + 1].strip(" \t\r\n;"):
             quote = found
-    parts.append(text[start:])
-    return [_trimmed(part) for part in parts]
+    pieces.append(text[start:])
+    return pieces
+
+
+def split_parameters(text: str) -> list[str]:
+    """Cuts a field's value at the semicolons that are not quoted: the value, then parameters."""
+    return [_trimmed(piece) for piece in _pieces(text)]
+
+
+def with_parameter(text: str, name: str, written: str) -> str:
+    """A field's value with a parameter as `written`, in place of all that have its name; without
+    it, if that is empty. All else stays as it stands."""
+    pieces = []
+    for piece in _pieces(text):
+        if piece.partition("=")[0].partition("*")[0].strip().lower() != name.lower():
+            pieces.append(piece)
+        elif written:
+            pieces.append(piece[: len(piece) - len(piece.lstrip())] + written)
+            written = ""
+    if written and len(pieces) > 1:
+        # In front of the last, whose quotes may never close, if they do not.
+        pieces.insert(-1 if _is_open(pieces[-1]) else len(pieces), f" {written}")
+    elif written:
+        own = pieces[0].partition('"')[0] if pieces and _is_open(pieces[0]) else "".join(pieces)
+        pieces = [own, f" {written}"] if own.strip() else [written]
+    return ";".join(pieces)
+
+
+def with_value(text: str, value: str) -> str:
+    """A field's value in place of the one that stands before its parameters."""
+    return ";".join([value, *_pieces(text)[1:]])
+
+
+def _is_open(piece: str) -> bool:
+    """Whether a semicolon behind a piece would be one in quotes."""
+    return len(_pieces(f"{piece};")) == 1
 
 
 def _trimmed(part: str) -> str:
@@ -101,39 +143,48 @@ def parameters(text: str) -> list[tuple[str, str]]:
 
 def decoded(pairs: list[tuple[str, str]]) -> list[Parameter]:
     """Puts together what RFC 2231 cut into parts, and decodes it. Values keep their quotes where
-    they were not put together."""
+    they were not put together. What programs put together in several ways comes in each."""
     whole: list[Parameter] = []
-    cut: dict[str, dict[int, tuple[str, bool]]] = {}
+    cut: dict[str, dict[int, list[_Part]]] = {}
     for name, value in pairs:
         match = _CONTINUED.match(name)
-        if not match or not match[1]:
+        base = match[1].strip() if match else ""
+        if not match or not base:
             whole.append((name, value))
-            continue
-        parts = cut.setdefault(match[1], {})
-        if len(parts) < _MANY:
-            extended = match[2] is None or bool(match[3])
-            parts.setdefault(int(match[2] or 0), (unquote(value), extended))
-    whole += [(name, _joined(parts)) for name, parts in cut.items()]
+        elif match[2] is None:
+            whole.append((base, _joined([(unquote(value), True)])))
+        else:
+            part = (unquote(value), bool(match[3]))
+            cut.setdefault(base, {}).setdefault(int(match[2]), []).append(part)
+    for base, parts in cut.items():
+        numbers = sorted(parts)
+        whole.append((base, _joined([parts[number][0] for number in numbers])))
+        if any(len(same) > 1 for same in parts.values()):
+            whole.append((base, _joined([parts[number][-1] for number in numbers])))
+        ends = next((at for at, number in enumerate(numbers) if number > numbers[0] + at), None)
+        if ends:  # a part is missing
+            whole.append((base, _joined([parts[number][0] for number in numbers[:ends]])))
     return whole
 
 
-def _joined(parts: dict[int, tuple[str, bool]]) -> Value:
-    ordered = [parts[number] for number in sorted(parts)]
-    if not any(extended for _, extended in ordered):
-        return "".join(text for text, _ in ordered)
-    first = ordered[0][0]
+_Part = tuple[str, bool]  # text, and whether it is percent-encoded
+
+
+def _joined(parts: list[_Part]) -> Value:
+    if not any(extended for _, extended in parts):
+        return "".join(text for text, _ in parts)
+    first, extended = parts[0]
     charset: str | None = None
     language: str | None = None
-    if ordered[0][1] and first.count("'") >= 2:
+    if extended and first.count("'") >= 2:
         charset, language, first = first.split("'", 2)
-        ordered[0] = (first, True)
-    data = b"".join(
-        _PERCENT.sub(lambda hexed: binascii.unhexlify(hexed[1]), as_bytes(text))
-        if extended
-        else as_bytes(text)
-        for text, extended in ordered
-    )
-    return charset, language, data.decode("latin-1")
+    data = []
+    for is_extended, run in groupby([(first, extended), *parts[1:]], itemgetter(1)):
+        piece = as_bytes("".join(text for text, _ in run))
+        if is_extended:
+            piece = _PERCENT.sub(lambda hexed: binascii.unhexlify(hexed[1]), piece)
+        data.append(piece)
+    return charset, language, b"".join(data).decode("latin-1")
 
 
 def readable(value: Value) -> str:
@@ -145,39 +196,75 @@ def readable(value: Value) -> str:
 
 def readings(value: Value) -> Iterator[str]:
     """All names that some mail program might read in a parameter's value, none twice."""
-    seen = set()
-    for text in _ways(value):
-        if text not in seen:
-            seen.add(text)
-            yield text
+    return iter(dict.fromkeys(_ways(value)))
 
 
 def _ways(value: Value) -> Iterator[str]:
-    if isinstance(value, tuple):
-        ways = [readable(value)]
+    text = readable(value)
+    if isinstance(value, tuple):  # to who does not know its charset it is none
+        ways = [text, as_text(value[2].encode("latin-1", "replace"))]
     else:
-        text = readable(value)
         ways = [unquote(text)]
         if '"' in text:
             ways.append(text.replace('"', ""))
             if text.startswith('"'):
                 ways += [text.strip('"').partition(mark)[0].rstrip() for mark in ('"', ";")]
+        if not text.startswith('"'):
+            bare = without_comments(text).strip()
+            ways += [bare, *bare.split(None, 1)[:1]]
     for way in ways:
         yield way
         if "=?" in way:
             yield _words_decoded(way)
+            yield _words_decoded(way, are_charsets_known=False)
 
 
-def _words_decoded(text: str) -> str:
+def located(text: str) -> Iterator[str]:
+    """The name of the file that a URL names, if it names one."""
+    path = without_comments(readable(text)).strip().partition("?")[0].partition("#")[0]
+    path = "".join(path.split())  # long ones are folded
+    _, is_absolute, rest = path.partition("://")
+    _, has_path, rest = (rest if is_absolute else f"/{path}").partition("/")
+    name = rest.rpartition("/")[2]
+    if has_path and name:
+        yield from dict.fromkeys((name, unquote_to_bytes(name).decode("utf-8", "replace")))
+
+
+def without_comments(text: str) -> str:
+    """`text` without its comments in parentheses (RFC 5322, 3.2.2); one that never ends is none."""
+    if "(" not in text:
+        return text
+    kept = []
+    depth = start = 0
+    for mark in _COMMENT.finditer(text):
+        if mark[0] == "(":
+            if not depth:
+                kept.append(text[start : mark.start()])
+                start = mark.start()
+            depth += 1
+        elif mark[0] == ")" and depth:
+            depth -= 1
+            if not depth:
+                start = mark.end()
+    return "".join(kept) + text[start:]
+
+
+def kind_of(text: str) -> str | None:
+    """The media type, in lower case, that mail programs read in a Content-Type: without comments,
+    quotes and what follows it. None if there is none."""
+    found = _KIND.match(without_comments(text))
+    return f"{found[1]}/{found[2]}".lower() if found else None
+
+
+def _words_decoded(text: str, are_charsets_known: bool = True) -> str:
     """`text` with its encoded words (RFC 2047) decoded, wherever they stand."""
-
-    def one(match: re.Match[str]) -> str:
-        try:
-            return "".join(
-                as_text(data, charset) if isinstance(data, bytes) else data
-                for data, charset in email.header.decode_header(match[0])
-            )
-        except (ValueError, email.errors.HeaderParseError):
-            return match[0]
-
-    return _ENCODED_WORD.sub(one, re.sub(r"\?=\s+=\?", "?==?", text))
+    text = re.sub(r"\?=\s+=\?", "?==?", text)
+    decoded = []
+    at = 0
+    while (word := _WORD.search(text, at)) and (end := text.find("?=", word.end())) >= 0:
+        data = as_bytes(text[word.end() : end])
+        data = decode_base64(data) if word[2] in "bB" else binascii.a2b_qp(data, header=True)
+        charset = word[1].partition("*")[0] if are_charsets_known else None
+        decoded += [text[at : word.start()], as_text(data, charset)]
+        at = end + 2
+    return "".join(decoded) + text[at:]

@@ -24,7 +24,7 @@ MAX_DEPTH = 100
 MAX_PARTS = 20_000
 """Parts of a message that are taken apart; the last one keeps the rest."""
 
-_HEADER = re.compile(rb"(?:(?:From |[!-9;-~]*:|[ \t])[^\r\n]*(?:\r\n|\r|\n|\Z))*")
+_HEADER = re.compile(rb"(?:(?:From |[!-9;-~]*[ \t]*:|[ \t])[^\r\n]*(?:\r\n|\r|\n|\Z))*")
 _LINE = re.compile(rb"[^\r\n]+(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _DASHES = re.compile(rb"(?:\A|(?<=[\r\n]))--([^\r\n]*)(?:\r\n|\r|\n|\Z)")
@@ -269,10 +269,15 @@ def _finish(part: Origin, within: bool) -> None:
 
 
 def _blocks(whole: Origin) -> list[Origin]:
-    """The blocks of fields of a delivery status, which blank lines separate (RFC 3464)."""
+    """The blocks of fields of a delivery status, which blank lines separate (RFC 3464): at least
+    one, at most MAX_PARTS."""
+    spans = [found.span() for found in _BLOCK.finditer(whole.data, whole.body, whole.end)]
+    spans = spans or [(whole.body, whole.body)]
+    rest = spans[MAX_PARTS - 1 :]
+    if len(rest) > 1:
+        spans[MAX_PARTS - 1 :] = [(rest[0][0], whole.end)]
     blocks = []
-    for found in _BLOCK.finditer(whole.data, whole.body, whole.end):
-        start, end = found.span()
+    for start, end in spans:
         header = _HEADER.match(whole.data, start, end)
         body = header.end() if header else start
         part = Origin(whole.message.new_part(), whole.data, start, body, body, end)
@@ -280,4 +285,6 @@ def _blocks(whole: Origin) -> list[Origin]:
         part.message.set_payload(text_of(part.data[part.body : end]))
         part.message.note(part)
         blocks.append(part)
+    if len(rest) > 1:
+        blocks[-1].message.defects.append(NotTakenApartDefect())
     return blocks

@@ -9,6 +9,8 @@ from typing import Any
 __all__ = ["MimePolicy", "Written"]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
+_FOLD = re.compile(r"[\r\n]+([ \t]?)")
 
 
 class Written(str):
@@ -23,24 +25,29 @@ class MimePolicy(Compat32):
     """The `compat32` policy, but headers that are not changed are written as they were."""
 
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
-        """Keeps the source of a header beside its value."""
+        """Keeps the source of a header beside its value. White space in front of the colon, an old
+        form (RFC 5322, 4.5), does not belong to the name."""
         name, value = super().header_source_parse(sourcelines)
         written = Written(_LINE_END.sub("\n", value))
         written.source = "".join(sourcelines).encode("ascii", "surrogateescape")
-        return name, written
+        return name.rstrip(" \t"), written
 
     def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
-        """A value that the program sets: it has no source."""
-        return name, str(value) if isinstance(value, Written) else value
+        """A value that the program sets: it has no source. Its lines are folds: one that would
+        begin a header of its own gets a space."""
+        if not isinstance(value, str):
+            return name, value
+        return name, _FOLD.sub(lambda fold: "\n" + (fold[1] or " "), value.rstrip("\r\n"))
 
     def header_fetch_parse(self, name: str, value: Any) -> Any:
         """The value alone, without its source."""
-        return super().header_fetch_parse(name, self.header_store_parse(name, value)[1])
+        return super().header_fetch_parse(name, str(value) if isinstance(value, Written) else value)
 
     def fold_binary(self, name: str, value: Any) -> bytes:
         """The lines of a header."""
+        line_end = self.linesep.encode("ascii")
         if not isinstance(value, Written):
-            return super().fold_binary(name, value)
+            return _LINE_END_BYTES.sub(line_end, super().fold_binary(name, value))
         if value.source.endswith((b"\r", b"\n")):
             return value.source
-        return value.source + self.linesep.encode("ascii")
+        return value.source + line_end

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import string
 from email.message import Message
 from typing import Any
 
-__all__ = ["decode", "encode", "encoding_of"]
+__all__ = ["decode", "decode_base64", "encode", "encoding_of", "is_encoded"]
 
 _LINE_END = re.compile(rb"\r?\n")
+_NO_BASE64 = bytes(set(range(256)) - set((string.ascii_letters + string.digits + "+/=").encode()))
 _TOKEN = re.compile(r"[^\s;(]*")  # what mail programs read, whatever follows it
 
 
@@ -21,7 +23,10 @@ def encoding_of(field: Any) -> str:
 
 
 def decode(data: bytes, encoding: str) -> bytes:
-    """Takes an encoding off, as `email` does; what cannot be decoded stays as it is."""
+    """Takes an encoding off, as `email` does, but base64 as lenient programs do; what cannot be
+    decoded stays as it is."""
+    if encoding == "base64":
+        return decode_base64(data)
     part: Message = Message()
     part["Content-Transfer-Encoding"] = encoding
     part.set_payload(data)
@@ -30,6 +35,20 @@ def decode(data: bytes, encoding: str) -> bytes:
     except ValueError:
         return data
     return plain if isinstance(plain, bytes) else data
+
+
+def decode_base64(data: bytes) -> bytes:
+    """Takes base64 off: other characters do not count, nor does a digit that is left over, and
+    padding ends its group of digits, not the whole."""
+    groups = data.translate(None, _NO_BASE64).rstrip(b"=").split(b"=")
+    return b"".join(
+        binascii.a2b_base64(group[: len(group) - (len(group) % 4 == 1)] + b"==") for group in groups
+    )
+
+
+def is_encoded(encoding: str) -> bool:
+    """Whether there is something to take off."""
+    return encoding in ("base64", "quoted-printable") or "uue" in encoding
 
 
 def encode(data: bytes, encoding: str, line_end: bytes = b"\n") -> bytes | None:

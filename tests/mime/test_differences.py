@@ -37,7 +37,16 @@ DIFFERENCES = {
         "A:b\n y\n:z\n\nc",
     ),
     "a header that is added and deleted": Difference("undone()", True, False),
-    "replace_header": Difference("told()", [], [["A", "c"]]),
+    "replace_header": Difference("told('replace_header', 'A', 'c')", [], [["A", "c"]]),
+    "set_boundary": Difference(
+        "told('set_boundary', 'x')", [], [["Content-Type", 'a/b; boundary="x"']]
+    ),
+    "a parameter beside 8-bit text": Difference(
+        "told('set_param', 'c', 'd', content=b'a/b; e=\\xe9')[-1:]",
+        "TypeError",
+        [["Content-Type", 'a/b; e=\udce9; c="d"']],
+    ),
+    "a value with lines": Difference("lines()", "HeaderParseError", "A: b\nX: a\n b: c\n\n"),
     "a name without a header": Difference(
         "read(b'Content-Type: a/b; name=c\\n\\n').getnames()",
         [["a/b", ""], ["name", "c"], ["filename", "c"]],
@@ -52,10 +61,27 @@ DIFFERENCES = {
     "text after the closing quote": Difference(
         "names(b'name=\"a.exe\"b')", ['"a.exe"b'] * 2, ["a.exe", "a.exeb", 'a.exe"b']
     ),
+    "a name in other headers": Difference(
+        "others(b'Content-Disposition: a; name=b')", [None], ["b"]
+    ),
+    "a name in a second header": Difference(
+        "others(b'Content-Disposition: a; filename=b\\nContent-Disposition: a; filename=c')",
+        ["b"],
+        ["b", "c"],
+    ),
     "dots and spaces at the end": Difference("mime.check_ext('a.exe. ')", None, "a.exe. "),
     "scan_rfc822": Difference("inner()", True, False),
+    "a message inside that has a name": Difference(
+        "mime.defang(read(b'Content-Type: message/rfc822; name=a.exe\\n\\nb'))", False, True
+    ),
+    "a message inside that is encoded": Difference("encoded()", False, True),
     "a message inside": Difference("'boundary=' in changed_inside()", True, False),
     "archives within archives": Difference("deep()", False, True),
+    "HTML by its name": Difference(
+        "named(b'a.htm'), named(b'a.html')", [True, False], [True, True]
+    ),
+    "HTML with a comment": Difference("html(b'<script>', b'text/html (x)')", False, True),
+    "base64 with more than it needs": Difference("more()", False, True),
     "bytes in HTML": Difference("html(b'<b>\\xe9<script>x</script>')", "NameError", True),
     "HTML after it was changed": Difference("'quoted-printable' in changed_html()", True, False),
     "a script in an attribute": Difference(
@@ -81,11 +107,26 @@ def undone():
     message["X"] = "y"
     del message["X"]
     return message.ismodified()
-def told():
-    message, log = read(b"A: b\n\nc\n"), []
+def told(method, *arguments, content=b"a/b"):
+    message, log = read(b"A: b\nContent-Type: " + content + b"\n\nc\n"), []
     message.headerchange = lambda msg, name, value: log.append([name, value])
-    message.replace_header("A", "c")
+    getattr(message, method)(*arguments)
     return log
+def lines():
+    message = read(b"A: b\n\n")
+    message["X"] = "a\nb: c"
+    return message.as_bytes().decode()
+def others(header):
+    return [name for key, name in read(header + b"\n\n").getnames() if "/" not in key]
+def named(name):
+    head = b"Content-Type: application/octet-stream; name=" + name
+    return mime.defang(read(head + b"\n\n<script>"))
+def encoded():
+    head = b"Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n"
+    return mime.defang(read(head + base64.encodebytes(INNER)))
+def more():
+    head = b"Content-Type: text/html\nContent-Transfer-Encoding: base64\n\n"
+    return mime.defang(read(head + base64.encodebytes(b"<script>").rstrip(b"=\n") + b"AA"))
 INNER = b"Content-Type: message/rfc822\n\nContent-Type: a/b; name=c.exe\n\nd\n"
 def inner(): return mime.defang(read(INNER), scan_rfc822=False)
 def changed_inside():
@@ -101,8 +142,8 @@ def deep():
         data = out.getvalue()
     head = b"Content-Type: application/zip; name=a.zip\nContent-Transfer-Encoding: base64\n\n"
     return mime.defang(read(head + base64.encodebytes(data)), scan_zip=True)
-def html(data):
-    return mime.defang(read(b"Content-Type: text/html\n\n" + data))
+def html(data, kind=b"text/html"):
+    return mime.defang(read(b"Content-Type: " + kind + b"\n\n" + data))
 def changed_html():
     message = read(b"Content-Type: text/html\n\n<script>x</script>\n")
     mime.defang(message)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
+import contextlib
 import io
+import pyexpat
 import re
 from typing import Any
 
@@ -72,6 +74,36 @@ PAGES = {
         "<!DOCTYPE x [<!ENTITY a '<script>b</script>'>]>",
         "<!DOCTYPE x [<!ENTITY a '{}'>]>",
     ),
+    "entities of XML, by number": (
+        "<!DOCTYPE x [<!ENTITY a '&#60;script>b&#60;/script>'>]><x>&a;</x>",
+        "<!DOCTYPE x [{} a '&#60;script>b&#60;/script>'>]><x>&a;</x>",
+    ),
+    "entities of XML, in one another": (
+        "<!DOCTYPE x [<!ENTITY % a '&#x0026;#x3C;script>'> <!ENTITY b 'c'>]>",
+        "<!DOCTYPE x [{} % a '&#x0026;#x3C;script>'> <!ENTITY b 'c'>]>",
+    ),
+    "entities of XML, behind a quoted end": (
+        "<!DOCTYPE x PUBLIC '>' '\"'[<!ENTITY a '&#60;script>'>]>",
+        "<!DOCTYPE x PUBLIC '>' '\"'[{} a '&#60;script>'>]>",
+    ),
+    "entities of XML without": (
+        "<!DOCTYPE x [<!ENTITY a 'http://www.w3.org/'><!ENTITY b '&#160;'>]><p>&#160;",
+        "<!DOCTYPE x [<!ENTITY a 'http://www.w3.org/'><!ENTITY b '&#160;'>]><p>&#160;",
+    ),
+    "a long prefix": (f"<{'a' * 50}:script>x</{'a' * 50}:script>y", "{}y"),
+    "a long prefix, where only scripts count": (
+        f"<!DOCTYPE x []><{'a' * 50}:script>x</{'a' * 50}:script>y",
+        "<!DOCTYPE x []>{}y",
+    ),
+    "event handlers": (
+        "<a onclick='x' href='javascript:y'>",
+        "<a onclick='x' href='javascript:y'>",
+    ),
+    "template": ("<template><script>x</script></template>", "<template>{}</template>"),
+    "iframe": ("<iframe srcdoc='<script>x'>y</iframe>", "<iframe srcdoc='<script>x'>y</iframe>"),
+    "in SVG": ("<svg><script href='x'/><p>y", "<svg>{}"),
+    "in MathML": ("<math><mi><script>x</script></mi></math>", "<math><mi>{}</mi></math>"),
+    "references": ("&lt;script&gt;x&lt;/script&gt;", "&lt;script&gt;x&lt;/script&gt;"),
     "instruction with a tag in it": ("<?php <script a</script>", "<?php <script a</script>"),
     "doctype": ("<!DOCTYPE html PUBLIC 'a'><p>", "<!DOCTYPE html PUBLIC 'a'><p>"),
     "no end tag": ("</ script><script>a</script>", "</ script>{}"),
@@ -123,6 +155,7 @@ PIECES = st.sampled_from(
         *("<math>", "<select>", "<table>", "<template>", "<frameset>", "<mi>", "<foreignObject>"),
         *(f"<{name}>" for name in ("style", "title", "textarea", "noscript", "xmp", "plaintext")),
         *(f"</{name}>" for name in ("style", "title", "textarea", "noscript", "xmp", "select")),
+        *("<!DOCTYPE x [", "<!DOCTYPE x '", "<!ENTITY a '", "&#60;", "&#x26;", "<x:script>", "]>"),
         *("<iframe>", "</iframe>", "<noembed>", "</noembed>", "<noframes>", "</noframes>"),
     ]
 )
@@ -319,6 +352,46 @@ def test_uuencode_becomes_base64() -> None:
     assert message.get_payload_decoded() == MSG.encode() + b"<b>"
 
 
+def scripts_of_xml(page: str) -> int:
+    """How many scripts a reader of XML sees, its entities put in."""
+    count = 0
+
+    def begin(name: str, _: object) -> None:
+        nonlocal count
+        count += name.rpartition(":")[2].lower() == "script"
+
+    reader = pyexpat.ParserCreate()
+    reader.StartElementHandler = begin
+    with contextlib.suppress(pyexpat.ExpatError):
+        reader.Parse(page, True)
+    return count
+
+
+SUBSETS = st.lists(
+    st.sampled_from(
+        [
+            *("<!ENTITY a ", "<!ENTITY b ", "<!ENTITY % c ", "'", '"', ">", " ", "%c;", "&b;", "x"),
+            *("<script/>", "&#60;script/>", "&#x3C;script/>", "&#38;#60;", "&#37;", "<!--", "-->"),
+            *("<?x ", "?>", "<!ENTITY a '", "'>", "<!ELEMENT x ANY>", "<", "script/>"),
+        ]
+    ),
+    max_size=10,
+).map("".join)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.sampled_from(["", " PUBLIC 'a' '>'", " SYSTEM '\">'"]), SUBSETS)
+@example("", "<!ENTITY a '&#60;script/>'>")
+@example("", "<!ENTITY % c '&#60;!ENTITY a \"&#38;#60;script/>\">'> %c;")
+def test_no_script_is_left_to_readers_of_xml(identifier: str, subset: str) -> None:
+    page = f"<!DOCTYPE x{identifier} [{subset}]><x>&a;</x>"
+    assert scripts_of_xml(filtered(page)) == 0
+
+
+def test_readers_of_xml_see_scripts() -> None:
+    assert scripts_of_xml("<!DOCTYPE x [<!ENTITY a '&#60;script/>'>]><x>&a;<y:script/></x>") == 2
+
+
 @pytest.mark.parametrize(
     "kind", ["text/html", "application/xhtml+xml", "image/svg+xml", "TEXT/HTML"]
 )
@@ -328,7 +401,57 @@ def test_kinds(kind: str) -> None:
     assert message.get_payload() == MSG + "\n"
 
 
-def test_other_kinds_stay() -> None:
-    message = read(b"Content-Type: text/plain\n\n<script>a</script>\n")
+HTML_TO_SOME = {
+    "a comment": "Content-Type: text/html (x;y); charset=utf-8",
+    "a comment in front": "Content-Type: (x) text/html",
+    "spaces": "Content-Type: text / html",
+    "no semicolon": "Content-Type: text/html charset=utf-8",
+    "quotes": 'Content-Type: "text/html"',
+    "the second": "Content-Type: text/plain\nContent-Type: text/html",
+    "its name": "Content-Type: application/octet-stream; name=a.HTM",
+    "its name in the other header": "Content-Disposition: attachment; filename=a.html.",
+    "a name of XHTML": "Content-Type: text/plain; name=a.xhtml",
+    "a name of SVG": "Content-Type: image/png; name=a.svg",
+}
+
+
+@pytest.mark.parametrize("header", HTML_TO_SOME.values(), ids=HTML_TO_SOME)
+def test_html_to_some(header: str) -> None:
+    message = read(f"{header}\n\n<script>a</script>\n".encode())
+    assert mime.defang(message)
+    assert message.as_bytes() == f"{header}\n\n{MSG}\n".encode()
+
+
+LENIENT = {
+    "a digit that is left over": b"PHNjcmlwdD54PC9zY3JpcHQ+YmJiQ\n",
+    "padding in the middle": b"Zm8=PHNjcmlwdD54PC9zY3JpcHQ+YmJi\n",
+    "what is no digit": b"PHNj*cmlwdD5\x004PC9zY3JpcHQ-+YmJi\n",
+}
+
+
+@pytest.mark.parametrize("encoded", LENIENT.values(), ids=LENIENT)
+def test_base64_that_lenient_programs_read(encoded: bytes) -> None:
+    message = page_part(encoded, "", "base64")
+    assert mime.defang(message)
+    assert message.get_payload_decoded() in (f"{MSG}bbb".encode(), f"fo{MSG}bbb".encode())
+
+
+@pytest.mark.parametrize("charset", ["hex", "rot13", "zlib", "bz2", "uu", "base64", "x-y", "\xe9"])
+def test_charsets_that_are_none(charset: str) -> None:
+    message = page_part(b"\xe9<script>x</script>", charset)
+    assert mime.defang(message)
+    assert message.get_payload_source() == b"\xe9" + MSG.encode()
+
+
+def test_8_bit_beside_a_charset_that_changes() -> None:
+    head = b'Content-Type: text/html; charset=iso-2022-jp; x="\xe9"\n'
+    message = read(head + b"\n\xff<script>a</script>")
+    assert mime.defang(message)
+    assert message.as_bytes().startswith(head.replace(b"iso-2022-jp", b'"utf-8"'))
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/plain; name=html", "application/pdf"])
+def test_other_kinds_stay(kind: str) -> None:
+    message = read(f"Content-Type: {kind}\n\n<script>a</script>\n".encode())
     assert mime.check_html(message) == 0
     assert not message.ismodified()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import email
 import io
 import random
@@ -358,6 +360,40 @@ def test_messages_inside() -> None:
     )
 
 
+def encoded(data: bytes, encoding: str, times: int = 1) -> bytes:
+    """A message in a message in a transfer encoding, so many times."""
+    for _ in range(times):
+        body = base64.encodebytes(data) if encoding == "base64" else binascii.b2a_qp(data)
+        head = f"Content-Type: message/rfc822\nContent-Transfer-Encoding: {encoding}\n\n"
+        data = head.encode() + body
+    return data
+
+
+@pytest.mark.parametrize("encoding", ["base64", "quoted-printable"])
+@pytest.mark.parametrize("times", [1, 2, mime.MAX_ENCODED])
+def test_messages_inside_that_are_encoded(encoding: str, times: int) -> None:
+    inner = b"From x\nSubject: =\nContent-Type: text/html\n\n<script>a</script>b\n"
+    data = encoded(inner, encoding, times)
+    message = read(data)
+    assert not mime.defang(message, scan_rfc822=False)
+    assert mime.defang(message)
+    written = message.as_bytes()
+    for _ in range(times):
+        written = read(written).get_payload_source()
+    script = mime.HTMLScriptFilter(io.StringIO()).msg.encode()
+    assert written == inner.replace(b"<script>a</script>", script)
+    harmless = encoded(b"Content-Type: text/html\n\nb\n", encoding, times)
+    message = read(harmless)
+    assert not mime.defang(message)
+    assert message.as_bytes() == harmless
+
+
+def test_too_many_messages_that_are_encoded() -> None:
+    message = read(encoded(b"Subject: x\n\ny\n", "quoted-printable", mime.MAX_ENCODED + 1))
+    assert mime.defang(message)
+    assert b"WARNING.TXT" in message.as_bytes()
+
+
 def test_check_attachments() -> None:
     seen: list[str] = []
 
@@ -408,6 +444,26 @@ def test_too_many_parts() -> None:
     assert message.as_bytes() == data
     assert mime.defang(message)
     assert b"a.exe" not in message.as_bytes()
+
+
+def test_a_status_of_many_blocks() -> None:
+    head = b"Content-Type: message/delivery-status\n\n"
+    for blocks in (mime.MAX_PARTS, mime.MAX_PARTS + 3):
+        data = head + b"A: b\n\n" * blocks
+        message = read(data)
+        parts = message.get_submsg() or []
+        assert len(parts) == mime.MAX_PARTS
+        assert message.as_bytes() == data
+        assert [type(it) for it in parts[-1].defects] == (
+            [] if blocks == mime.MAX_PARTS else [mime.NotTakenApartDefect]
+        )
+        parts[-1]["X"] = "y"
+        assert message.as_bytes() != data
+        assert message.as_bytes().startswith(data[: -len(b"A: b\n\n" * 4)])
+    empty = read(head)
+    assert [part.items() for part in empty.get_submsg() or []] == [[]]
+    assert empty.as_bytes() == head
+    assert empty.as_string() == head.decode()
 
 
 @pytest.mark.parametrize("kind", ["multipart", "message", "both"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+import struct
 import zipfile
 from collections.abc import Callable
 
@@ -50,6 +51,37 @@ NAMES = {
     "8-bit UTF-8": ('name="\xc3\xa9.exe"', "\xe9.exe"),
     "8-bit Latin-1": ('name="\xe9.exe"', "\xe9.exe"),
     "angle brackets": ("name=<a.exe>", "a.exe"),
+    "comment": ("name=a.exe (b.txt)", "a.exe"),
+    "comment without a space": ("name=a.exe(b(c\\)d)e)", "a.exe"),
+    "comment in front": ("name=(b)a.exe", "a.exe"),
+    "text behind a space": ("name=a.exe b.txt", "a.exe"),
+    "backslash in quotes": (r'name="a.e\xe"', "a.exe"),
+    "path in quotes": (r'name="c:\d\a.exe"', r"c:\d\a.exe"),
+    "path": ("name=../../a.exe", "../../a.exe"),
+    "right-to-left override": ("name*=utf-8''%E2%80%AEtxt.exe", "\u202etxt.exe"),
+    "what cannot be seen": ("name*=utf-8''a.e%E2%80%8Bxe%C2%AD", "a.e\u200bxe\xad"),
+    "the file's own stream": ("name=a.exe::$DATA", "a.exe::$DATA"),
+    "RFC 2231, UTF-7": ("name*=utf-7''a%2BAC4-exe", "a.exe"),
+    "RFC 2231, a charset that it is not of": ("name*=utf-16''ab.exe", "ab.exe"),
+    "RFC 2231, a charset that is none to others": ("name*=utf-7''a%2B-.exe", "a+-.exe"),
+    "RFC 2231, many parts": (
+        "; ".join([f"name*{number}=x" for number in range(2000)] + ["name*2000=.exe"]),
+        "x" * 2000 + ".exe",
+    ),
+    "RFC 2231, the same part twice": ("name*0=a.txt; name*0=a.exe", "a.exe"),
+    "RFC 2231, whole and in parts": ("name*=utf-8''a.exe; name*0=b; name*1=.txt", "a.exe"),
+    "RFC 2231, behind a missing part": ("name*0=a.exe; name*2=.txt", "a.exe"),
+    "RFC 2231, from one on": ("name*1=a; name*2=.exe", "a.exe"),
+    "RFC 2231, a byte in two parts": ("name*0*=utf-8''a%2; name*1*=Eexe", "a.exe"),
+    "RFC 2231, a space in the name": ("name *0=a; name *1=.exe", "a.exe"),
+    "RFC 2231, a long number": ("name*00000=a; name*000001=.exe", "a.exe"),
+    "RFC 2047, a language": ('name="=?utf-8*en?q?a=2Eexe?="', "a.exe"),
+    "RFC 2047, a charset that it is not of": ('name="=?utf-16?q?ab.exe?="', "ab.exe"),
+    "RFC 2047, a question mark": ('name="=?utf-8?q?a?b.exe?="', "a?b.exe"),
+    "RFC 2047, base64 with one digit more": ('name="=?utf-8?b?YWIuZXhlY?="', "ab.exe"),
+    "RFC 2047, base64 in pieces": ('name="=?utf-8?b?YQ==LmV4ZQ==?="', "a.exe"),
+    "RFC 2047, base64 with others": ('name="=?utf-8?b?YS*5l eGU=?="', "a.exe"),
+    "RFC 2047 in parts of RFC 2231": ('name*0="=?utf-8?b?YS5l"; name*1="eGU=?="', "a.exe"),
 }
 
 
@@ -67,6 +99,45 @@ def test_names(header: str, written: str, name: str) -> None:
 def test_readings_stand_there_once() -> None:
     message = read(b'Content-Type: text/plain; name="a.txt"\n\n')
     assert message.getnames() == [("text/plain", ""), ("name", "a.txt")]
+
+
+# A part's header, and a name that some program reads there.
+HEADERS = {
+    "both": ("Content-Type: a/b; name=a.txt\nContent-Disposition: x; filename=a.exe", "a.exe"),
+    "both, the other way": (
+        "Content-Type: a/b; name=a.exe\nContent-Disposition: x; filename=a.txt",
+        "a.exe",
+    ),
+    "Content-Type, the second": (
+        "Content-Type: a/b; name=a\nContent-Type: a/b; name=a.exe",
+        "a.exe",
+    ),
+    "Content-Disposition, the second": (
+        "Content-Disposition: x; filename=a\nContent-Disposition: x; filename=a.exe",
+        "a.exe",
+    ),
+    "name in Content-Disposition": ("Content-Disposition: attachment; name=a.exe", "a.exe"),
+    "no disposition": ("Content-Disposition: filename=a.exe", "a.exe"),
+    "space in front of the colon": ("Content-Disposition : attachment; filename=a.exe", "a.exe"),
+    "Content-Location": ("Content-Location: http://x.com/y/a%2Eexe?z#q", "a.exe"),
+    "Content-Location, a name": ("Content-Location: a.exe", "a.exe"),
+    "Content-Location, folded": ("Content-Location: file:///c:/a.\n exe", "a.exe"),
+    "a message": ("Content-Type: message/rfc822; name=a.exe", "a.exe"),
+}
+
+
+@pytest.mark.parametrize(("header", "name"), HEADERS.values(), ids=HEADERS)
+def test_headers_with_names(header: str, name: str) -> None:
+    message = read(f"{header}\n\nx".encode("latin-1"))
+    assert name in [it for _, it in message.getnames()]
+    assert mime.defang(message)
+    assert mime.message_from_file(io.BytesIO(message.as_bytes())).gettype() == "text/plain"
+
+
+@pytest.mark.parametrize("url", ["http://www.example.com", "http://www.example.com/", "cid:", ""])
+def test_a_location_that_names_no_file(url: str) -> None:
+    message = read(f"Content-Location: {url}\n\nx".encode())
+    assert not mime.defang(message)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +306,7 @@ BAD_ARCHIVES: dict[str, Callable[[], bytes]] = {
     "too deep": lambda: nested(6),
     "too many names": lambda: zipped({f"{number}": b"" for number in range(10_001)}),
     "a bomb": lambda: zipped({"a.zip": bytes(65 * 1024 * 1024)}),
+    "no member where it should be": lambda: zipped({"a.txt": b"x"}).replace(b"PK\3\4", b"PK\3\5"),
     "many bombs": lambda: zipped({f"{i}.zip": bytes(9 * 1024 * 1024) for i in range(8)}),
 }
 
@@ -254,6 +326,41 @@ def test_bad_archives(make: Callable[[], bytes]) -> None:
 def test_within_the_limits() -> None:
     assert len(names(nested(5))) == 5
     assert len(names(zipped({f"{number}": b"" for number in range(10_000)}))) == 10_000
+
+
+def renamed(data: bytes, was: bytes, name: bytes) -> bytes:
+    """An archive with another name in front of a member than in the directory."""
+    assert data.count(was) == 2
+    assert len(was) == len(name)
+    return data.replace(was, name, 1)
+
+
+def test_names_that_only_some_programs_read() -> None:
+    assert set(names(renamed(zipped({"a.txt": b"x"}), b"a.txt", b"a.exe"))) == {"a.txt", "a.exe"}
+    cut = zipped({"a.txt_.exe": b"x"}).replace(b"a.txt_", b"a.txt\0")
+    assert {"a.txt", "a.txt\0.exe"} <= set(names(cut))
+    for name in ("a.exe", "\u20ac.exe"):
+        member = zipfile.ZipInfo("a.txt")
+        field = b"\1" + bytes(4) + name.encode()
+        member.extra = struct.pack("<HH", 1, 0) + struct.pack("<HH", 0x7075, len(field)) + field
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr(member, b"x")
+        assert name in names(out.getvalue())
+
+
+def test_members_that_overlap() -> None:
+    """Two entries of the directory for one member, as bombs have it: each is unpacked anew, and
+    counts."""
+    inner = zipped({"b.txt": b"x"})
+    data = zipped({"a.zip": inner})
+    entry = data[data.index(b"PK\1\2") : data.index(b"PK\5\6", data.index(b"PK\1\2"))]
+    start, end = data.rindex(b"PK\1\2"), data.rindex(b"PK\5\6")
+    entry = data[start:end]
+    count = 3
+    tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, len(entry) * count, start, 0)
+    with contextlib.suppress(mime.SuspiciousArchive):  # newer versions of zipfile see it
+        assert names(data[:start] + entry * count + tail).count("b.txt") == count
 
 
 def test_an_archive_that_holds_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,190 @@
+"""Nothing that may be done with a message raises, whatever arrived as one. About twenty seconds."""
+
+from __future__ import annotations
+
+import copy
+import email.generator
+import email.iterators
+import email.policy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import mime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from messages import corpus, read
+from test_messages import MESSAGES, NESTED
+
+CORPUS = corpus()
+
+
+def with_parts(change: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A change of each part, and what is written then."""
+
+    def use(message: Any) -> bytes:
+        for part in list(message.walk()):
+            change(part)
+        return bytes(message.as_bytes())
+
+    return use
+
+
+def leaf(change: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A change of each part that holds no others."""
+    return with_parts(lambda part: None if part.is_multipart() else change(part))
+
+
+def asked(part: Any) -> None:
+    """All that may be asked of a part."""
+    for ask in (
+        *(part.keys, part.values, part.items, part.raw_items, part.__len__, part.is_multipart),
+        *(part.get_content_type, part.get_content_maintype, part.get_content_subtype),
+        *(part.get_content_disposition, part.get_default_type, part.get_unixfrom),
+        *(part.get_filename, part.get_boundary, part.get_content_charset, part.get_charsets),
+        *(part.get_params, part.getname, part.gettype, part.getencoding, part.ismodified),
+        *(part.get_payload, part.get_payload_decoded, part.get_submsg, part.getnames),
+        *(part.get_payload_source, part.as_bytes, part.as_string, part.__str__, part.__repr__),
+        *(part.__bytes__, part.__iter__, part.get_charset, part.header_is_modified),
+    ):
+        ask()
+    part.get_payload(decode=True)
+    part.get_all("x"), part.getheaders("content-type"), "x" in part, part.get("subject")
+    part.decode(io.BytesIO())
+    part.dump(io.BytesIO(), unixfrom=True)
+    part.get_param("name", unquote=False)
+
+
+OPERATIONS: dict[str, Callable[[Any], object]] = {
+    "questions": lambda it: [asked(part) for part in it.walk()],
+    "copy": lambda it: copy.copy(it).as_bytes(),
+    "defang": lambda it: (mime.defang(it, scan_zip=True), it.as_bytes(), it.as_string()),
+    "defang, not messages inside": lambda it: (mime.defang(it, scan_rfc822=False), it.as_bytes()),
+    "check_attachments": lambda it: mime.check_attachments(it, mime.check_html),
+    "as_bytes(policy)": lambda it: it.as_bytes(policy=it.policy),
+    "body_line_iterator": lambda it: list(email.iterators.body_line_iterator(it)),
+    "typed_subpart_iterator": lambda it: list(email.iterators.typed_subpart_iterator(it)),
+    "_structure": lambda it: email.iterators._structure(it, io.StringIO()),
+    "MimeGenerator": lambda it: mime.MimeGenerator(io.BytesIO()).flatten(it, linesep="\r\n"),
+    "BytesGenerator": lambda it: email.generator.BytesGenerator(io.BytesIO()).flatten(it),
+    "attach": lambda it: (not it.is_multipart() or it.attach(mime.MimeMessage()), it.as_bytes()),
+    "set_unixfrom": lambda it: (it.set_unixfrom("From x"), it.as_bytes(unixfrom=True)),
+    "set_param": with_parts(
+        lambda part: (
+            part.set_param("a", "b"),
+            part.set_param("name", "\u20ac", charset="utf-8"),
+            part.set_param("boundary", part.get_param("name")),
+            part.set_param("charset", "x", replace=True),
+        )
+    ),
+    "del_param": with_parts(lambda part: [part.del_param(it) for it in ("charset", "boundary")]),
+    "set_type": leaf(lambda part: part.set_type("text/html")),
+    "set_type of what holds parts": with_parts(lambda part: part.set_type("a/b")),
+    "set_boundary": with_parts(
+        lambda part: part.set_boundary("new") if "content-type" in part else None
+    ),
+    "set_charset": leaf(lambda part: part.set_charset("utf-8")),
+    "set_charset(None)": with_parts(lambda part: part.set_charset(None)),
+    "set_payload": leaf(lambda part: part.set_payload("x\u20ac\r\n.")),
+    "add_header": with_parts(lambda part: part.add_header("X", "y", name="\u20ac")),
+    "replace_header": with_parts(
+        lambda part: part.keys() and part.replace_header(part.keys()[0], "y")
+    ),
+    "delete": with_parts(lambda part: [part.__delitem__(name) for name in set(part.keys())]),
+    "set again": with_parts(
+        lambda part: [part.__setitem__(name, value) for name, value in part.items()]
+    ),
+}
+
+CHARSETS = [
+    *("idna", "punycode", "undefined", "unicode_escape", "hex", "rot13", "zlib", "utf-7", "utf-16"),
+    *("mbcs", "unknown-8bit", "\\0", "a\0b", "\xe9", "x" * 10000, "iso-2022-jp", "utf-8"),
+]
+LEVELS = 1000  # more than are taken apart
+ODD: dict[str, bytes] = {
+    "nested": NESTED,
+    "multiparts within each other": b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (level, level)
+        for level in range(LEVELS)
+    ),
+    "messages within each other": b"Content-Type: message/rfc822\n\n" * LEVELS,
+    "8-bit": b"Subject: \xe9\0\xff\nX\xe9: y\nContent-Type: text/plain; charset=\xe9\n\n\xe9\0",
+    "an 8-bit parameter": b'Content-Type: text/html; name="\xe9\0"; charset=x\n\n\xe9\0',
+    "an 8-bit boundary": b'Content-Type: multipart/mixed; boundary="\xe9"\n\n--\xe9\n\nx\n--\xe9--',
+    "RFC 2231, a charset": b"Content-Type: text/plain; charset*=utf-8''utf-8\n\n\xe9",
+    "RFC 2231, a boundary": b"Content-Type: multipart/mixed; boundary*=utf-8''%C3%A9\n\n"
+    b"--\xc3\xa9\n\nx\n",
+    "RFC 2231, odd numbers": b"Content-Type: text/plain; name*99999999999999999999=x; name*0=y;"
+    b" name*-1=z; *=x; *0=y; name**=a; name*=; name*0*=%; name*0=b\n\n",
+    "no charset of mail": b"Content-Type: text/plain; name*=x-y''%e9; x=y\n\n\xe9",
+    "a multipart in base64": b"Content-Type: multipart/mixed; boundary=a\n"
+    b"Content-Transfer-Encoding: base64\n\n--a\n\nx\n--a--\n",
+    "a status": b"Content-Type: message/delivery-status\n\nA: b\n\nC: d\n",
+    "a message that is none": b"Content-Type: message/external-body\n\nContent-Type: x/y\n\n",
+    "no header": b"\n\xe9",
+    "nothing": b"",
+    "a charset that is written in another": b"Content-Type: text/plain; charset=shift_jis\n\n\xb1",
+    **{
+        f"{charset[:20]}, {encoding}": (
+            f'Content-Type: text/html; charset="{charset}"\n'
+            f"Content-Transfer-Encoding: {encoding}\n\n\xe9<script>\\x"
+        ).encode("latin-1")
+        for charset in CHARSETS
+        for encoding in ("base64", "8bit", "quoted-printable", "x-uue")
+    },
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_operations(operation: Callable[[Any], object]) -> None:
+    for data in CORPUS.values():
+        operation(read(data))
+        operation(read(data[: len(data) * 2 // 3]))
+    for data in ODD.values():
+        operation(read(data))
+
+
+# What takes its type from what holds parts is the program's mistake, and raises later.
+IN_TURN = sorted({*OPERATIONS} - {"set_type of what holds parts", "delete", "replace_header"})
+
+
+@settings(max_examples=300, deadline=None)
+@given(MESSAGES, st.lists(st.sampled_from(IN_TURN), min_size=1, max_size=4))
+def test_one_after_the_other(data: bytes, names: list[str]) -> None:
+    message = read(data)
+    for name in names:
+        OPERATIONS[name](message)
+
+
+@pytest.mark.parametrize("data", [*CORPUS.values(), *ODD.values()], ids=[*CORPUS, *ODD])
+def test_copies(data: bytes) -> None:
+    message = read(data)
+    message.headerchange = lambda *_: pytest.fail("a copy was changed, not the message")
+    for again in (copy.deepcopy(message), pickle.loads(pickle.dumps(message))):
+        assert again.as_bytes(unixfrom=True) == data
+        assert not again.ismodified()
+        again["X"] = "y"
+        assert again.ismodified()
+        assert not message.ismodified()
+    if parts := message.get_submsg():
+        message.headerchange = None
+        parts[0]["X"] = "y"
+        changed = copy.deepcopy(message)
+        assert changed.as_bytes() == message.as_bytes()
+        assert [part.ismodified() for part in changed.walk()] == [
+            part.ismodified() for part in message.walk()
+        ]
+
+
+@pytest.mark.parametrize("charset", [*CHARSETS, "*=utf-8''utf-8"])
+def test_text_of_8_bit_in_any_charset(charset: str) -> None:
+    form = charset if charset.startswith("*") else f'="{charset}"'
+    data = f"Subject: \xe9\nContent-Type: text/plain; charset{form}\n\n\xe9\n".encode("latin-1")
+    message = read(data)
+    again = read(message.as_string().encode("ascii", "surrogateescape"))
+    if charset not in ("utf-7", "utf-16", "iso-2022-jp", "utf-8"):  # where it is no text
+        assert again.get_payload_decoded() == b"\xe9\n"
+    assert str(message) == message.as_string()
+    assert message.as_bytes() == data
