@@ -58,7 +58,7 @@ nitpick_ignore_regex = [
     ("py:class", r".*[._](_\w+|[A-Z])"),  # our own, private: protocols and type variables
     (
         "py:class",
-        r"mime\.parse\.Origin|Milter\.testing\.("
+        r"mime\.(parse\.Origin|headers\.HeaderFields)|Milter\.testing\.("
         r"mta\.AnyMTA|session\.AnySession|target\.Link|draft\.Header|trace\.Trace|table\.Row)",
     ),
     ("py:class", r".*\[.*"),  # parts of signatures with <factory> in them, which cannot be parsed

@@ -20,8 +20,9 @@ ELSEWHERE = {"docs/testing.md": "## Try a filter that is not in Python"}  # test
 
 PAGES = [
     path
-    for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
-    if re.search(r"^```(python|console)", path.read_text(), re.MULTILINE)
+    for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")))
+    if path.parent.name != "examples"
+    and re.search(r"^```(python|console)", path.read_text(), re.MULTILINE)
 ]
 MODULES = [
     module.name
