@@ -137,7 +137,7 @@ def test_defang_one_part(mta: Mta, tmp_path: Path) -> None:
             b"Content-Transfer-Encoding: 7bit\r\nX-8bit: \xff\r\n\r\n.\r\n",
             [
                 "MIME-Version: 1.0",
-                'Content-Type: text/plain; charset="utf-8"',
+                'Content-Type: text/plain;| charset="utf-8"',
                 "Content-Transfer-Encoding: quoted-printable",
                 "X-8bit: \udcff",
             ],
