@@ -172,6 +172,7 @@ $(VENV)/made: pyproject.toml
 
 $(VENV)/tools: $(VENV)/made
 	@$(BIN)/pip install -q --group dev
+	@$(BIN)/pip install -q --group programs --no-deps --upgrade --target $(VENV)/programs
 	@touch $@
 
 $(VENV)/docs: $(VENV)/made

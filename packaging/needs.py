@@ -106,11 +106,18 @@ class Need(NamedTuple):
     apart: str = ""
 
 
+def in_python(name: str, modules: str, packages: str) -> Need:
+    """A row for a program of others, unpacked with its dependencies, by modules of each."""
+    place = str(BUILD / name / "usr/lib/python3/dist-packages")
+    check = f"import sys; sys.path.insert(0, {place!r}); import {modules}"
+    return Need("test", name, debian_python_runs(check), packages, NO_PROGRAMS, name)
+
+
 NO_UNIT = "the tests in C (tests/unit) are skipped"
 NO_MTA = "the tests with a real Postfix (tests/mta) are skipped"
 NO_SENDMAIL = "the tests with a real Sendmail (tests/mta) are skipped"
-NO_PROGRAMS = "opendkim is not run on our libmilter (tests/programs)"
-NO_OPENSSL = f"{NO_PROGRAMS}, examples/dkim_sign.py not at all"
+NO_PROGRAMS = "it is not run on ours (tests/programs)"
+NO_OPENSSL = "opendkim and examples/dkim_sign.py are not tested"
 NO_CORPUS = "the messages of the email package's tests are not sent through the MTAs"
 LEFT_OUT = "is left out of the benchmark"
 NO_ORACLE = "nothing is compared with the older package"
@@ -154,6 +161,26 @@ NEEDS = [
         "miltertest",
         NO_PROGRAMS,
         "miltertest",
+    ),
+    in_python(
+        "dkimpy-milter",
+        "dkimpy_milter.config, dkim, authres, dns, nacl.signing",
+        "dkimpy-milter python3-dkim python3-authres python3-dnspython python3-nacl"
+        " python3-cffi-backend",
+    ),
+    in_python(
+        "pyspf-milter",
+        "spf_engine, spf, authres, dns",
+        "pyspf-milter python3-spf-engine python3-spf python3-authres python3-dnspython",
+    ),
+    in_python("python3-srs", "SRS", "python3-srs"),
+    Need(
+        "test",
+        "vrfydmn",
+        (BUILD / "vrfydmn/usr/sbin/vrfydmn").exists,
+        "vrfydmn",
+        NO_PROGRAMS,
+        "vrfydmn",
     ),
     Need(
         "test",

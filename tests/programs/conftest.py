@@ -1,6 +1,7 @@
-"""The MTAs of tests/mta for the tests of programs."""
+"""The MTAs of tests/mta and what tests share, for the tests of programs."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "mta"))
+TESTS = Path(__file__).parents[1]
+sys.path += [str(TESTS), str(TESTS / "mta")]

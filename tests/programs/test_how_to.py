@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from programs import PROGRAMS
+from in_c import PROGRAMS
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests/python"))
