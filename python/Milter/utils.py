@@ -7,6 +7,7 @@ import re
 import socket
 from binascii import Error, a2b_base64, a2b_qp
 from collections.abc import Iterable
+from email.utils import parseaddr as standard
 from fnmatch import fnmatchcase
 
 __all__ = [
@@ -176,8 +177,6 @@ def parseaddr(t: str) -> tuple[str, str]:
     >>> parseaddr('God@heaven <@hop1.org,@hop2.net:jeff@spec.org>')
     ('God@heaven', 'jeff@spec.org')
     """
-    from email.utils import parseaddr as standard  # noqa: PLC0415 - `email` is not light
-
     try:
         found = standard(t)
     except (RecursionError, IndexError):  # comments in comments without end

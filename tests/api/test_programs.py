@@ -481,6 +481,38 @@ def test_worker_processes_before(start: Start) -> None:
     assert program.seen() == [(42,)]
 
 
+def test_nothing_can_be_imported(start: Start) -> None:
+    """After a chroot, or as a user who cannot read the interpreter's files: what the package uses
+    was imported with it, dkimpy-milter's parseaddr for one."""
+    program = start(
+        """
+        import Milter.utils
+        class Filter(Milter.Base):
+            @Milter.decode("ignore")
+            def header(self, field, value):
+                record(Milter.utils.parseaddr(value), Milter.utils.parse_addr("<a@b>"))
+                record(Milter.utils.parse_header("=?utf-8?q?=C3=A9?="))
+                record(Milter.utils.iniplist("2001:db8::9", ["2001:db8::/32"]))
+                return Milter.CONTINUE
+            def eom(self):
+                raise ValueError("no such thing")
+        sys.path.clear()
+        sys.path_importer_cache.clear()
+        run(Filter)
+        """,
+        tracebacks=True,
+    )
+    mta = program.connect()
+    mta.negotiate()
+    mta.mail()
+    mta.rcpt()
+    assert mta.header("From", b"A <a@b>") == "c"
+    assert mta.eom()[-1][0] == "y"
+    assert mta.helo() == "c"
+    assert program.seen() == [(("A", "a@b"), ["a", "b"]), ("é",), (True,)]
+    program.until(lambda: "ValueError: no such thing" in program.output())
+
+
 def test_subprocesses_in_callbacks(start: Start) -> None:
     program = start(
         """

@@ -116,6 +116,26 @@ def test_on_standard_error(start: Start) -> None:
     assert program.output().count("Traceback") == 1
 
 
+@pytest.mark.parametrize("stderr", ["None", "2", "open(os.devnull)", "object()"])
+def test_no_standard_error(start: Start, stderr: str) -> None:
+    """Daemons put many things in its place: the message is answered all the same."""
+    program = start(
+        f"""
+        class Filter(Milter.Base):
+            def envfrom(self, f, *params): raise ValueError("no such thing")
+        sys.stderr = {stderr}
+        run(Filter)
+        sys.stderr = sys.__stderr__  # Python itself wants it in the end
+        """,
+        tracebacks=True,
+    )
+    mta = program.connect()
+    mta.negotiate()
+    for _ in range(3):
+        assert mta.mail()[0] == "y"
+    assert mta.helo() == "c"
+
+
 def test_a_handler_that_raises(start: Start) -> None:
     """The log itself fails: the message is answered all the same."""
     program = start(
