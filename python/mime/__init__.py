@@ -99,7 +99,8 @@ def check_ext(name: str) -> str | None:
 
 
 def _ends_with(name: str, extensions: tuple[str, ...]) -> bool:
-    text = "".join(filter(str.isprintable, name)).lower().rstrip(_UNSEEN)
+    text = name if name.isprintable() else "".join(filter(str.isprintable, name))
+    text = text.lower().rstrip(_UNSEEN)
     return text.removesuffix("::$data").rstrip(_UNSEEN).endswith(extensions)
 
 
@@ -190,8 +191,8 @@ def check_html(msg: Any, savname: str | None = None) -> int:  # noqa: ARG001 (as
 
 
 def _is_html(msg: Any) -> bool:
-    kinds = {msg.get_content_type(), *map(kind_of, msg.fields("content-type"))}
-    return not kinds.isdisjoint(_HTML_TYPES) or any(
+    kinds = map(kind_of, msg.fields("content-type"))
+    return not _HTML_TYPES.isdisjoint(kinds) or any(
         _ends_with(name, _HTML_NAMES) for _, name in msg.getnames()
     )
 

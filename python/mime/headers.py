@@ -17,6 +17,8 @@ __all__ = ["HeaderFields"]
 class HeaderFields(Message):
     """A message as far as its header goes. See MimeMessage."""
 
+    _headers: list[tuple[str, Any]]  # the base class's
+
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self.headerchange: Callable[[Any, str, Any], object] | None = None
@@ -42,7 +44,7 @@ class HeaderFields(Message):
     def fields(self, header: str) -> list[str]:
         """The values of all headers of a name, with bytes above 127 as surrogates."""
         header = header.lower()
-        return [str(value) for name, value in self.raw_items() if name.lower() == header]
+        return [str(value) for name, value in self._headers if name.lower() == header]
 
     def _parameters(self, header: str) -> list[parameters.Parameter]:
         """The parameters of a header, in the order they stand in; [] without the header."""

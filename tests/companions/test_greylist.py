@@ -35,7 +35,8 @@ TIMES = [
 def test_times_as_the_oracle() -> None:
     asked = [
         f"(lambda g: [g.check('1.2.3.4', 'f@b', 't@c', timeinc=t) for t in {times}]"
-        f" + [g.clean(), g.clean(40 * 86400), g.clean(200 * 86400), g.close()])(Greylist(':memory:'))"
+        " + [g.clean(), g.clean(40 * 86400), g.clean(200 * 86400), g.close()])"
+        "(Greylist(':memory:'))"
         for times in TIMES
     ]
     agree("greysql", asked, {})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
+import pickle
 import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
@@ -41,6 +43,27 @@ def header(data: bytes) -> None:
     message.get_filename()
     message.get_boundary()
     mime.unquote(data.decode("latin-1"))
+
+
+def changed(data: bytes) -> None:
+    """A Content-Type that is changed."""
+    message = read(b"Content-Type: text/plain; " + data + b"\n\n\xe9")
+    message.set_param("name", "x")
+    message.del_param("charset")
+    message.set_type("text/html")
+    message.set_boundary("b")
+    message.set_charset("utf-8")
+    copies(message.as_bytes())
+
+
+def copies(data: bytes) -> None:
+    """A message that is copied, and written as text."""
+    message = read(data)
+    copy.deepcopy(message).as_bytes()
+    pickle.loads(pickle.dumps(message)).as_bytes()
+    message.as_string()
+    for part in message.walk():
+        part.ismodified()
 
 
 def archive(data: bytes) -> None:
@@ -111,6 +134,37 @@ SHAPES = {
     "beginnings of encoded words": Shape(_many(b"=?x?q?", b'name="'), header),
     "ends of encoded words": Shape(_many(b"?= ", b'name="', b"=?"), header),
     "a long encoded word": Shape(_many(b"YQ", b'name="=?punycode?b?', b"?="), header),
+    "encoded words with question marks": Shape(_many(b"=?x?q?a?b", b'name="'), header),
+    "parameters in parts, the same": Shape(_many(b"name*0=x; name*2*=%41; "), header),
+    "comments in a name": Shape(_many(b"(a)", b"name="), header),
+    "comments that do not close": Shape(_many(b"(", b"name="), header),
+    "comments that close too often": Shape(_many(b"(\\)))", b"name="), header),
+    "parameters that are changed": Shape(_numbered(b"a#=b; "), changed),
+    "parameters in parts that are changed": Shape(_numbered(b"name*#=x; "), changed),
+    "quotes that are changed": Shape(_many(b'";', b"name="), changed),
+    "parts that are copied": Shape(_many(b"--B\nA: b\n\n\xe9\n", _MULTIPART), copies),
+    "levels that are copied": Shape(_many(b"Content-Type: message/rfc822\n\n"), copies),
+    "header fields that are copied": Shape(_many(b"A: \xe9\n"), copies),
+    "several Content-Types": Shape(_many(b"Content-Type: a/b; name=c\n"), whole),
+    "locations": Shape(_many(b"Content-Location: a/b%4\n"), whole),
+    "padding in base64": Shape(
+        _many(b"YQ==", b"Content-Transfer-Encoding: base64\n" + _HTML), whole
+    ),
+    "messages inside that are encoded": Shape(
+        _many(
+            b"--B\nContent-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n"
+            b"Q29udGVudC1UeXBlOiB0ZXh0L2h0bWwKCjxzY3JpcHQ+\n",
+            _MULTIPART,
+        ),
+        whole,
+    ),
+    "encoded messages within each other": Shape(
+        _many(
+            b"Content-Type: message/rfc822\nContent-Transfer-Encoding: quoted-printable\n\n",
+            after=b"x" * 1000,
+        ),
+        whole,
+    ),
     "less-than signs": Shape(_many(b"<"), page),
     "tags that do not end": Shape(_many(b"<a "), page),
     "tags in tags": Shape(_many(b"<a<"), page),
@@ -147,6 +201,12 @@ SHAPES = {
     "scripts with quotes": Shape(_many(b"<script a='>\"", b"<!--"), page),
     "scripts after what never ends": Shape(_many(b"<script></script>", b"<!--"), page),
     "ends of scripts": Shape(_many(b"</script", b"<script>"), page),
+    "entities": Shape(_many(b"<!ENTITY a '&#60;'>", b"<!DOCTYPE x ["), page),
+    "entities that do not end": Shape(_many(b"<!ENTITY '", b"<!DOCTYPE x [", b"&#60;"), page),
+    "document types": Shape(_many(b"<!DOCTYPE x '>'>"), page),
+    "document types that do not end": Shape(_many(b"<!DOCTYPE x '"), page),
+    "references": Shape(_many(b"&#60;&#x26;&#0"), page),
+    "prefixes in prefixes": Shape(_many(b":", b"<x"), page),
     "an archive": Shape(_zip, archive),
     "an archive's signatures": Shape(_many(b"PK\1\2"), archive),
     "ends of archives": Shape(_many(b"PK\5\6" + bytes(18)), archive),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import email
 import io
 import random
@@ -135,6 +136,9 @@ def trees(draw: st.DrawFn, level: int = 0, end: bytes | None = None) -> bytes:
         st.sampled_from([b"", line(b"Y:\xe9"), line(b" z")])
     )
     if kind == "text":
+        if draw(st.booleans()):
+            name = b"%d.exe" % draw(st.integers(0, 10**9))
+            head += line(b"Content-Type: application/x; name=" + name)
         lines = [line(word) for word in draw(st.lists(words, max_size=3))]
         return head + line(b"") + b"".join(lines) + draw(words)
     if kind == "message":
@@ -224,6 +228,40 @@ def test_one_change_leaves_all_other_bytes(data: bytes, choose: st.DataObject) -
     for other in parts_of(message):
         expected = part in parts_of(other) or (change == "remove" and holders[0] in parts_of(other))
         assert other.ismodified() is expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([b"\n", b"\r\n"]).flatmap(lambda end: trees(end=end)), st.data(), st.booleans()
+)
+def test_one_attachment_is_replaced(data: bytes, choose: st.DataObject, is_deep: bool) -> None:
+    message = read(data)
+    attachments = [part for part in message.walk() if part.getname()]
+    assume(attachments)
+    part = choose.draw(st.sampled_from(attachments))
+    name = part.getname()
+    assume([it.getname() for it in attachments].count(name) == 1)
+    start, _, _, end = span(part)
+    before = [it for it in parts_of(message) if it is not part and part not in parts_of(it)]
+    if is_deep:
+        message = copy.deepcopy(message)
+    assert mime.defang(message, check=lambda it: it == name)
+    written = message.as_bytes()
+    assert written.startswith(data[:start])
+    assert written.endswith(data[end:])
+    line_end = message.policy.linesep.encode()
+    new = written[start : len(written) - len(data[end:])]
+    kept, _, warning = new.partition(b"Content-Type: text/plain; name=WARNING.TXT" + line_end)
+    assert kept == b"".join(it.source for it in headers_but_type(part))
+    assert name.encode() in warning
+    if not is_deep:
+        assert not any(it.ismodified() for it in before)
+        assert all(it.ismodified() for it in parts_of(message) if it not in before)
+
+
+def headers_but_type(part: Any) -> list[Any]:
+    """The headers that a part had, but its Content-Type."""
+    return [value for name, value in part._origin.items if name.lower() != "content-type"]
 
 
 def test_modified_at_every_level() -> None:
