@@ -55,6 +55,8 @@ _ACTION_NAMES = {
 class DisabledAction(RuntimeError):
     """An action was called that is not in the set negotiated with the MTA; its text names it."""
 
+    __module__ = "Milter"  # as logs should name it
+
 
 def _no_callback(name: str) -> Callable[[F], F]:
     """Mark one of Base's own callbacks: unless overridden, the MTA does not send its step."""
@@ -119,8 +121,7 @@ class Base:
 
     def envfrom_bytes(self, *b: bytes) -> int:
         """Called for MAIL FROM with bytes; calls envfrom with text as @decode chose it."""
-        func = type(self).envfrom
-        return func(self, *_decoded(func, b))
+        return self.envfrom(*_decoded(self.envfrom, b))
 
     @_no_callback("envfrom")
     def envfrom(self, f: str, *params: str) -> int:
@@ -129,8 +130,7 @@ class Base:
 
     def envrcpt_bytes(self, *b: bytes) -> int:
         """Called for RCPT TO with bytes; calls envrcpt with text as @decode chose it."""
-        func = type(self).envrcpt
-        return func(self, *_decoded(func, b))
+        return self.envrcpt(*_decoded(self.envrcpt, b))
 
     @_no_callback("envrcpt")
     def envrcpt(self, to: str, *params: str) -> int:
@@ -144,8 +144,7 @@ class Base:
 
     def header_bytes(self, field: str, value: bytes) -> int:
         """Called for each header with its value as bytes; calls header as @decode chose it."""
-        func = type(self).header
-        return func(self, field, *_decoded(func, (value,)))
+        return self.header(field, *_decoded(self.header, (value,)))
 
     @_no_callback("header")
     def header(self, field: str, value: str) -> int:

@@ -35,7 +35,7 @@ class _Server:
     def __new__(
         cls,
         factory: Callable[[], Any],
-        planner: Callable[[type], list[tuple[Callable[..., Any], int, str] | None]],
+        planner: Callable[[type], list[tuple[str | Callable[..., Any], int, str] | None]],
         name: str,
         actions: int,
         policy: int,

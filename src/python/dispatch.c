@@ -225,6 +225,14 @@ static int failed(const struct server_object *server, struct mkit_session *sessi
 
 /* ------------------------------------------------------------------------------------- calls */
 
+/* Ties the object to its context, or parts it from it (None). -1 with an exception. */
+static int set_context(const struct context_object *context, PyObject *to)
+{
+    PyObject *done = PyObject_CallMethodOneArg(context->object, context->state->setctx_name, to);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
 /* Gives the connection its object. */
 static int make_object(struct server_object *server, struct context_object *context)
 {
@@ -235,10 +243,7 @@ static int make_object(struct server_object *server, struct context_object *cont
     context->plan = plan_of(state, Py_TYPE(context->object), server->planner);
     if (!context->plan)
         return -1;
-    PyObject *done =
-        PyObject_CallMethodOneArg(context->object, state->setctx_name, (PyObject *)context);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return set_context(context, (PyObject *)context);
 }
 
 /* Tells an object that was not there at the negotiation what came of it, if it has room for that.
@@ -283,7 +288,8 @@ static struct context_object *context_for(struct server_object *server,
     return error ? NULL : context;
 }
 
-/* Calls the function for the step. Returns its result, or NULL with an exception. */
+/* Calls the function for the step, or the method of that name of the first argument. Returns its
+ * result, or NULL with an exception. */
 static PyObject *call_function(struct context_object *context, const struct mkit_event *event,
                                PyObject *function, PyObject *first, enum decoding decoding,
                                const char *errors, int *verdict)
@@ -293,7 +299,8 @@ static PyObject *call_function(struct context_object *context, const struct mkit
     if (add_arguments(&call, context, event, decoding, errors)) {
         context->thread = PyThread_get_thread_ident();
         context->step = event->step;
-        result = PyObject_Vectorcall(function, args_of(&call), call.count, NULL);
+        result = (PyUnicode_Check(function) ? PyObject_VectorcallMethod : PyObject_Vectorcall)(
+            function, args_of(&call), call.count, NULL);
         context->thread = 0;
     }
     if (result && event->step != MKIT_ABORT && event->step != MKIT_CLOSE)
@@ -370,6 +377,8 @@ int dispatch(struct mkit_session *session, const struct mkit_event *event)
     if (verdict < 0)
         verdict = failed(server, session, event->step);
     if (event->step == MKIT_CLOSE && context) {
+        if (context->plan && set_context(context, Py_None) < 0)
+            report_exception(server, session, mkit_step_name(event->step));
         mkit_set_private(session, NULL);
         context_end(context);
         Py_DECREF(context);

@@ -50,7 +50,7 @@ enum decoding {
 
 /* How one step is called on objects of a class. */
 struct plan_entry {
-    PyObject *function; /* takes the object first; NULL: not called */
+    PyObject *function; /* a method's name, or a function that takes the object first; NULL: none */
     uint32_t no_reply;  /* NR_* bit of a @noreply method */
     enum decoding decoding;
     const char *errors; /* of DECODE_ERRORS; belongs to an interned string */

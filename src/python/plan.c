@@ -77,7 +77,7 @@ static bool is_true(const struct module_state *state, const struct plan_object *
     return true;
 }
 
-/* Fills an entry from what the planner says: None, or (function, NR_* bit, strategy). */
+/* Fills an entry from what the planner says: None, or (name or function, NR_* bit, strategy). */
 static int fill_entry(struct plan_entry *entry, PyObject *said)
 {
     PyObject *function;

@@ -245,6 +245,16 @@ DIFFERENCES = {
         [],
         "Theirs has an __all__ that Python 3 refuses.",
     ),
+    "decode_mask of bits without a name": Difference(
+        ["ADDHDRS", "0", "x", "3", "0", "0"],
+        ["ADDHDRS", "0x300"],
+        "One item for one number.",
+    ),
+    "ctx.setpriv of another object": Difference(
+        "second",
+        "first",
+        "An object of the factory stays the connection's; what setpriv keeps may be anything.",
+    ),
     "setconn of what cannot be opened": Difference(
         "ok",
         "error",

@@ -125,6 +125,11 @@ def test_utilities(evaluate: Evaluate) -> None:
     ]
 
 
+def test_decode_mask_of_bits_without_a_name(evaluate: Evaluate, package: str) -> None:
+    results = evaluate('record(Milter.decode_mask(0x301, ("ADDHDRS", "CHGBODY")))')
+    assert results == [(expected(package, "decode_mask of bits without a name"),)]
+
+
 def test_unique_ids_over_threads(evaluate: Evaluate) -> None:
     ((count,),) = evaluate(
         """

@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from .conftest import Start
-from .differences import expected
+from .differences import DIFFERENCES, expected
 from .mta import Mta
 
 OURS = pytest.mark.parametrize(
@@ -119,6 +119,33 @@ def test_attributes_named_like_callbacks(start: Start) -> None:
     mta.header("X", "v")
     assert mta.eom() == [("c", b"")]
     assert program.seen() == [([("X", "v")],)]
+
+
+def test_another_object_kept_by_the_context(start: Start, implementation: str) -> None:
+    """(With the low-level functions it is the program that asks for the object.)"""
+    program = start(
+        """
+        class First(Milter.Base):
+            name = "first"
+            def hello(self, name):
+                record(self.name)
+                self._ctx.setpriv(Second())
+                return Milter.CONTINUE
+            def envfrom(self, f, *params):
+                record(self.name)
+                return Milter.CONTINUE
+        class Second(First):
+            name = "second"
+        run(First)
+        """
+    )
+    mta = program.connect()
+    mta.negotiate()
+    mta.helo()
+    assert mta.mail() == "c"
+    difference = DIFFERENCES["ctx.setpriv of another object"]
+    then = difference.ours if implementation == "ours-fast" else difference.theirs
+    assert program.seen() == [("first",), (then,)]
 
 
 def test_an_attribute_that_is_read_raises(start: Start) -> None:

@@ -386,8 +386,12 @@ def test_destructors_that_raise(narrow: Pair, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "unraisablehook", lambda args: hooked.append(args[:2] + args[4:]))
 
     class Dying(Milter.Base):
+        def negotiate(self, opts: list[int]) -> int:
+            self.kept = self._ctx
+            return super().negotiate(opts)
+
         def __del__(self) -> None:
-            self._ctx.addheader("X", "too late")
+            self.kept.addheader("X", "too late")
 
     mine = Dying.__del__
 
