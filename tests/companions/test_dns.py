@@ -14,8 +14,7 @@ from api.conftest import ORACLE_PYTHON, need
 from hypothesis import given
 from hypothesis import strategies as st
 from Milter.dns import MAX_CACHE, MAX_CNAME, DNSError, DNSLookup, Session
-
-from .dns_server import Answer, DnsServer, cut, failing, garbage, respond, silent
+from shared.dns_server import Answer, DnsServer, cut, failing, garbage, respond, silent
 
 RECORDS = r"""
     a.test    A      192.0.2.1

@@ -3,15 +3,16 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import dkim
 import pytest
 from Milter.testing import MTA, InsertHeader
 from Milter.testing.samples import SAMPLES
+from shared.keys import is_signed, rsa_key
 
 from .hostile import HOSTILE
-from .keys import is_signed, make_key, record_of
 
 NAME = "mail._domainkey.example.org"
 FROM = b"From: Ann <ann@Example.org>\n"
@@ -20,20 +21,25 @@ OUTSIDE = "mail.example.net[192.0.2.7]"
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The example with a key of its own."""
+def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The file of a key, and its DNS record."""
     file = tmp_path_factory.mktemp("key") / "key.pem"
-    make_key(file)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DKIM_KEY", str(file))
-        patch.delitem(sys.modules, "dkim_sign", raising=False)
-        yield importlib.import_module("dkim_sign")
+    return file, rsa_key(file)
 
 
 @pytest.fixture(scope="module")
-def record(example: ModuleType) -> bytes:
-    """The DNS record of its key."""
-    return record_of(example.KEY)
+def record(key: tuple[Path, str]) -> str:
+    """The key's DNS record."""
+    return key[1]
+
+
+@pytest.fixture(scope="module")
+def example(key: tuple[Path, str]) -> Iterator[ModuleType]:
+    """The example with this key."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DKIM_KEY", str(key[0]))
+        patch.delitem(sys.modules, "dkim_sign", raising=False)
+        yield importlib.import_module("dkim_sign")
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def mta(example: ModuleType) -> Iterator[MTA]:
 @pytest.mark.parametrize("canonicalize", ["simple/simple", "relaxed/simple", "relaxed/relaxed"])
 @pytest.mark.parametrize("mta_is", [("postfix", 6), ("sendmail", 6), ("postfix", 2)])
 def test_signatures_hold(
-    example: ModuleType, record: bytes, canonicalize: str, mta_is: tuple[str, int]
+    example: ModuleType, record: str, canonicalize: str, mta_is: tuple[str, int]
 ) -> None:
     profile, version = mta_is
     # Without HDR_LEADSPC, which came with version 6, white space in front cannot be known.
@@ -63,7 +69,7 @@ def test_signatures_hold(
     assert not_signed_when_changed(result.message, record)
 
 
-def not_signed_when_changed(message: bytes, record: bytes) -> bool:
+def not_signed_when_changed(message: bytes, record: str) -> bool:
     """Whether changes break a signature: the test's own test."""
     changed = (message.replace(b"hi", b"ho"), b"From: eve@evil.example\n" + message)
     for each in changed:
@@ -106,7 +112,7 @@ def test_other_authors_are_not_vouched_for(mta: MTA, authors: bytes) -> None:
     assert mta.send(authors + b"Subject: hello\n\nhi\n").changes == ()
 
 
-def test_messages_of_one_connection(mta: MTA, record: bytes) -> None:
+def test_messages_of_one_connection(mta: MTA, record: str) -> None:
     with mta.session() as session:
         for number in range(2):
             message = session.send(MESSAGE + b"%d\n" % number).message
@@ -115,7 +121,7 @@ def test_messages_of_one_connection(mta: MTA, record: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_any_message(mta: MTA, record: bytes, name: str) -> None:
+def test_any_message(mta: MTA, record: str, name: str) -> None:
     """What the MTA will send is what is signed, whatever it is."""
     result = mta.send(FROM + SAMPLES[name].partition(b"\n")[2] if SAMPLES[name] else FROM)
     assert len(result.changes) == 1
@@ -124,7 +130,7 @@ def test_any_message(mta: MTA, record: bytes, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile(mta: MTA, record: bytes, name: str) -> None:
+def test_hostile(mta: MTA, record: str, name: str) -> None:
     result = mta.send(HOSTILE[name])
     assert result.verdict == "accepted"
     assert result.message is not None

@@ -2,42 +2,44 @@
 
 from collections.abc import Iterator
 
+import dns.rcode
 import dns.resolver
 import pytest
 import spf_check
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from Milter.testing import MTA, ChangeHeader, InsertHeader
+from shared.dns_server import DnsServer, failing
 
 from .hostile import HOSTILE
-from .nameserver import nameserver
 
 pytestmark = pytest.mark.milter(filter=spf_check.SpfCheck, hostname="mx.example.org")
 MESSAGE = b"Subject: hello\n\nhi\n"
 CLIENT = "mail.example.net[192.0.2.7]"
 OTHER = "elsewhere[198.51.100.1]"
-RECORDS = {
-    ("example.net", "TXT"): ['"other"', '"v=spf1 mx a:v6.example.net -all"'],
-    ("example.net", "MX"): ["10 mail.example.net."],
-    ("mail.example.net", "A"): ["192.0.2.7"],
-    ("v6.example.net", "AAAA"): ["2001:db8::7"],
-    ("soft.example", "TXT"): ['"v=spf1 ptr ~all"'],
-    ("1.100.51.198.in-addr.arpa", "PTR"): ["a.soft.example."],
-    ("a.soft.example", "A"): ["198.51.100.1"],
-    ("wrong.example", "TXT"): ['"v=spf1 nonsense"'],
-    ("no.example", "A"): ["192.0.2.9"],
-    ("alias.example", "CNAME"): ["example.net."],
-    ("inside.example", "TXT"): ['"v=spf1 include:broken.example -all"'],
-}
+RECORDS = """
+    example.net                 TXT   "other"
+    example.net                 TXT   "v=spf1 mx a:v6.example.net -all"
+    example.net                 MX    10 mail.example.net.
+    mail.example.net            A     192.0.2.7
+    v6.example.net              AAAA  2001:db8::7
+    soft.example                TXT   "v=spf1 ptr ~all"
+    1.100.51.198.in-addr.arpa   PTR   a.soft.example.
+    a.soft.example              A     198.51.100.1
+    wrong.example               TXT   "v=spf1 nonsense"
+    no.example                  A     192.0.2.9
+    alias.example               CNAME example.net.
+    inside.example              TXT   "v=spf1 include:broken.example -all"
+"""
+BROKEN = {"broken.example": failing(dns.rcode.SERVFAIL)}
 
 
 @pytest.fixture(autouse=True)
-def records(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[tuple[str, str], list[str]]]:
-    """The records that the example's look-ups find."""
-    found = dict(RECORDS)
-    with nameserver(found) as resolver:
-        monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
-        yield found
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[DnsServer]:
+    """What the example's look-ups ask."""
+    with DnsServer(RECORDS, BROKEN) as server:
+        monkeypatch.setattr(dns.resolver, "default_resolver", server.resolver())
+        yield server
 
 
 def noted(verdict: str) -> InsertHeader:
@@ -78,11 +80,9 @@ def test_a_domain_may_disown_mail(mta: MTA, monkeypatch: pytest.MonkeyPatch) -> 
     assert mta.send(MESSAGE, "a@soft.example", client=CLIENT).verdict == "accepted"
 
 
-def test_a_percent_in_a_reply(
-    mta: MTA, records: dict[tuple[str, str], list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_percent_in_a_reply(mta: MTA, server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spf_check, "REJECT", True)
-    records["100%.example", "TXT"] = ['"v=spf1 -all"']
+    server.add("100%.example", "TXT", '"v=spf1 -all"')
     text = mta.send(MESSAGE, "a@100%.example", client=CLIENT).text
     assert text == '192.0.2.7 may not send mail for "100%.example", says its SPF record'
 
@@ -157,8 +157,8 @@ def test_hostile_names(mta: MTA, text: str, form: str) -> None:
         "v=spf1 \\255\\000 -all",
     ],
 )
-def test_hostile_records(mta: MTA, records: dict[tuple[str, str], list[str]], record: str) -> None:
-    records["hostile.example", "TXT"] = [f'"{record}"']
+def test_hostile_records(mta: MTA, server: DnsServer, record: str) -> None:
+    server.add("hostile.example", "TXT", f'"{record}"')
     [change] = mta.send(MESSAGE, "a@hostile.example", client=CLIENT).changes
     assert str(change).count("smtp.mailfrom=hostile.example") == 1
 

@@ -13,9 +13,9 @@ from types import ModuleType
 
 import Milter
 import pytest
-from keys import is_signed, make_key, record_of
 from mta import RECEIVED, Mta
 from postfix import Postfix
+from shared.keys import is_signed, rsa_key
 
 FROM = b"From: Ann <ann@example.org>\r\n"
 LINES = [RECEIVED, "From: Ann <ann@example.org>"]
@@ -51,11 +51,10 @@ def no_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a DKIM key."""
+def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The file of a DKIM key, and its DNS record."""
     file = tmp_path_factory.mktemp("key") / "key.pem"
-    make_key(file)
-    return file
+    return file, rsa_key(file)
 
 
 @pytest.mark.parametrize("canonicalize", ["simple/simple", "relaxed/relaxed"])
@@ -69,13 +68,13 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
         FROM + b"X-Long: " + b"x" * 5000 + b"\r\n\r\n" + b"x" * 70_000 + b"\r\n",
     ],
 )
-def test_dkim_sign(mta: Mta, key: Path, canonicalize: str, message: bytes) -> None:
-    with served("dkim_sign", mta, DKIM_KEY=key) as example:
+def test_dkim_sign(mta: Mta, key: tuple[Path, str], canonicalize: str, message: bytes) -> None:
+    with served("dkim_sign", mta, DKIM_KEY=key[0]) as example:
         example.CANONICALIZE = tuple(canonicalize.encode().split(b"/"))
         delivered = mta.delivered(mta.submit("unix", message))
     _, _, mail = delivered.raw.partition(b">")
     assert mail.startswith(b"DKIM-Signature: v=1; a=rsa-sha256; c=" + canonicalize.encode())
-    assert is_signed(mail, "mail._domainkey.example.org", record_of(key.read_bytes()))
+    assert is_signed(mail, "mail._domainkey.example.org", key[1])
 
 
 EXE = b"Content-Type: application/octet-stream; name=a.exe\r\n"

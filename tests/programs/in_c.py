@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from keys import rsa_key
 from program import BUILD, HERE, Outcome, Program, Send, Start
+from shared.keys import rsa_key
 
 MILTERTEST = BUILD / "miltertest" / "usr" / "bin" / "miltertest"
 # Another build of it can be tried, for example one with sanitizers.

@@ -20,10 +20,10 @@ from signal import SIGHUP, SIGTERM
 
 import Milter
 import milter
-from companions.dns_server import DnsServer
-from keys import ed25519_key, rsa_key, txt
 from mta import ELSEWHERE
 from program import ENDED, HERE, Outcome, Program, Send, Start
+from shared.dns_server import DnsServer
+from shared.keys import ed25519_key, rsa_key, txt
 
 DEBIAN = "/usr/bin/python3"
 OURS = Path(Milter.__file__).parents[1]  # the folder with our modules

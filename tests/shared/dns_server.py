@@ -58,11 +58,14 @@ class DnsServer:
         self.answers = answers or {}
         self.records: dict[dns.name.Name, dict[str, list[str]]] = {}
         for line in filter(None, map(str.strip, records.splitlines())):
-            name, rdtype, data = line.split(None, 2)
-            of_name = self.records.setdefault(dns.name.from_text(name), {})
-            of_name.setdefault(rdtype, []).append(data)
+            self.add(*line.split(None, 2))
         self.asked: Counter[tuple[str, str]] = Counter()
         self.by_tcp = 0
+
+    def add(self, name: str, rdtype: str, data: str) -> None:
+        """One more record."""
+        of_name = self.records.setdefault(dns.name.from_text(name), {})
+        of_name.setdefault(rdtype, []).append(data)
 
     def reply(self, wire: bytes, tcp: bool) -> bytes | None:
         """The bytes that answer some bytes."""
