@@ -63,8 +63,6 @@ def scan(message, words):
 def work(pipe, words):
     """Scans what comes through the pipe, until it ends: then the filter has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the filter, which ends us
-    # Callbacks run in threads that block all signals, and so would what is started there.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     with suppress(EOFError):
         while True:
             pipe.send_bytes(scan(pipe.recv_bytes(), words))

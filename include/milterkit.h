@@ -505,7 +505,8 @@ MKIT_API int mkit_server_adopt(struct mkit_server *server, int fd);
 /* Serves until mkit_server_stop or mkit_server_abort, in this thread and workers. Returns 0 after
  * it, MKIT_EBUSY if it runs already, MKIT_ETHREAD, MKIT_ESOCKET, MKIT_ENOMEM. Sockets stay open for
  * a new run unless the stop closed them. `poke`, if not NULL, is called in this thread whenever
- * mkit_server_poke_fd was written to; a nonzero return aborts the server. */
+ * mkit_server_poke_fd was written to; a nonzero return aborts the server. Workers block the signals
+ * that this thread blocks, and no others. */
 MKIT_API int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg), void *arg);
 
 /* Forgets a stop or abort that was asked for while the server did not run: else the next run ends

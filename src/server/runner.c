@@ -2,7 +2,6 @@
  * for all connections. Ready connections are taken in batches, so that what brackets callbacks
  * (Python's lock) is paid once for many. */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -480,13 +479,8 @@ int runner_start(struct mkit_server *server)
         free_runner(runner);
         return server_fail(server, MKIT_ENOMEM, "no memory for a thread");
     }
-    /* Signals are the program's: no worker takes one. */
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    /* With the signal mask of the program, which those that callbacks start inherit. */
     int error = pthread_create(&runner->thread, NULL, runner_main, runner);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error) {
         free_runner(runner);
         return server_fail(server, MKIT_ETHREAD, "cannot start a thread: %s", strerror(error));

@@ -3,8 +3,11 @@ C (tests/unit/test_threads.c). Callbacks block until something has happened, nev
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -147,3 +150,72 @@ def test_a_callback_that_keeps_the_interpreter(start: Start, tmp_path: Path) -> 
     assert program.steps() == ["keeps", "releases", *["connect"] * others]
     # One more, or two where this machine lets a callback wait for a processor.
     assert len(procfs.threads(pid)) - threads <= 2
+
+
+def test_what_callbacks_start_has_the_programs_signals(
+    pair: Callable[[Milter.Server], Mta],
+) -> None:
+    """None is blocked that the program does not block: a scanner can be ended, and its own alarms
+    reach it."""
+    show = ["grep", "^SigBlk", "/proc/self/status"]
+    found: list[bytes | int] = []
+
+    class Starting(Milter.Base):
+        def hello(self, name: str) -> int:
+            found.append(subprocess.check_output(show))
+            with subprocess.Popen(["sleep", "60"]) as child:
+                child.terminate()
+                found.append(child.wait(DEADLINE))
+            return milter.CONTINUE
+
+    with Milter.Server(Starting, None) as server:
+        mta = pair(server)
+        mta.negotiate()
+        assert mta.helo() == "c"
+    assert found == [subprocess.check_output(show), -signal.SIGTERM]
+
+
+def test_signals_that_reach_the_engines_threads(pair: Callable[[Milter.Server], Mta]) -> None:
+    """They interrupt whatever a thread does in the kernel, and no message; Python's handlers run in
+    the main thread."""
+    seen: set[int] = set()
+    handled_in: set[int] = set()
+    ended = threading.Event()
+
+    class Counting(Milter.Base):
+        def eom(self) -> int:
+            self.addheader("X-Seen", "yes")
+            return milter.CONTINUE
+
+    def send() -> None:
+        while not ended.is_set():
+            for task in procfs.threads(os.getpid()):
+                if task not in ours:
+                    # signal.pthread_kill crashes on threads that have ended.
+                    if libc.tgkill(os.getpid(), task, signal.SIGUSR1) == 0:
+                        seen.add(task)
+
+    libc = ctypes.CDLL(None)
+    sender = threading.Thread(target=send)
+    before = signal.signal(
+        signal.SIGUSR1, lambda *_: handled_in.add(threading.get_native_id())
+    )
+    try:
+        ours = {threading.get_native_id()}
+        with Milter.Server(Counting, None) as server:
+            mtas = [pair(server) for _ in range(4)]
+            for mta in mtas:
+                mta.negotiate()
+            sender.start()
+            ours.add(sender.native_id or 0)
+            for _ in range(100):
+                for mta in mtas:
+                    assert mta.helo() == mta.mail() == mta.rcpt() == mta.data() == "c"
+                    assert [command for command, _ in mta.eom()] == ["h", "c"]
+            ended.set()
+            sender.join()
+    finally:
+        ended.set()
+        signal.signal(signal.SIGUSR1, before)
+    assert seen
+    assert handled_in == {threading.get_native_id()}

@@ -32,8 +32,9 @@ def load_filter(target: str) -> Callable[[], Any]:
     file, name = split_target(target)
     before = milter._callbacks()
     module = _run_file(Path(file))
-    functions = milter._callbacks()
-    if not name and functions != before and not filters_in(module):
+    now = milter._callbacks()
+    functions = [new if new is not old else None for new, old in zip(now, before, strict=True)]
+    if not name and any(functions) and not filters_in(module):
         return class_of(functions, milter._settings()[0])
     return _named(module, file, name)
 
