@@ -7,7 +7,6 @@ It is a TestCtx within the object. New tests are better off with `Milter.testing
 
 from __future__ import annotations
 
-from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +20,27 @@ class _OwnCtx(TestCtx):
 
     def _find(self, name: str) -> Any:
         return getattr(super(TestBase, self._priv), name)
+
+    def addrcpt(self, rcpt: str, params: str | None = None) -> None:
+        super().addrcpt(rcpt, params)
+        self._addrcpt[-1] = rcpt
+
+    def _eom(self) -> int:
+        result = super()._eom()
+        self._close()
+        return result
+
+
+def _record(name: str) -> Any:
+    """An attribute of the context as one of the mixin, to be read and set."""
+
+    def get(self: TestBase) -> Any:
+        return getattr(self._test, name)
+
+    def put(self: TestBase, value: Any) -> None:
+        setattr(self._test, name, value)
+
+    return property(get, put)
 
 
 class TestBase:
@@ -56,45 +76,27 @@ class TestBase:
         rcpt: str = "victim@lamb.com",
         *rcpts: str,
     ) -> int:
-        """Send a message; ends at the first answer that is not CONTINUE, and returns it."""
+        """Send a message; ends at the first answer that is not CONTINUE, and returns it.
+
+        After eom it calls close.
+        """
         return self._test._feedFile(fp, sender, rcpt, *rcpts)
 
     def feedMsg(self, fname: str, sender: str = "spam@adv.com", *rcpts: str) -> int:
         """Send the message in the file test/FNAME, or of an absolute path."""
         return self._test._feedMsg(fname, sender, *rcpts)
 
-    @property
-    def _addrcpt(self) -> list[str]:
-        return [rcpt for rcpt, _ in self._test._addrcpt]
-
-    @property
-    def _delrcpt(self) -> list[str]:
-        return self._test._delrcpt
-
-    @property
-    def _reply(self) -> tuple[Any, ...] | None:
-        return self._test._reply
-
-    @property
-    def _body(self) -> Any:
-        return self._test._body
-
-    @property
-    def _bodyreplaced(self) -> bool:
-        return self._test._bodyreplaced
-
-    @property
-    def _headerschanged(self) -> bool:
-        return self._test._headerschanged
-
-    @property
-    def _envfromchanged(self) -> bool:
-        return self._test._envfromchanged
-
-    @property
-    def _msg(self) -> Message | None:
-        return self._test._msg
-
-    @property
-    def _sender(self) -> str | None:
-        return self._test._sender
+    _reply = _record("_reply")
+    _addrcpt = _record("_addrcpt")
+    _delrcpt = _record("_delrcpt")
+    _body = _record("_body")
+    _bodyreplaced = _record("_bodyreplaced")
+    _headerschanged = _record("_headerschanged")
+    _msg = _record("_msg")
+    _envfromchanged = _record("_envfromchanged")
+    _sender = _record("_sender")
+    _sender_params = _record("_sender_params")
+    _quarantined = _record("_quarantined")
+    _macros = _record("_macros")
+    _symlist = _record("_symlist")
+    _stage = _record("_stage")

@@ -6,7 +6,6 @@ protocol.
 
 from __future__ import annotations
 
-import email
 import socket
 from email.message import Message
 from io import BytesIO
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import milter
+import mime
 
 from Milter._decorators import OPTIONAL_CALLBACKS
-from Milter.testing.draft import Draft, Envelope
+from Milter.testing.draft import Draft, Envelope, Header
 from Milter.testing.text import bracketed, to_bytes, to_str
 
 __all__ = ["TestCtx"]
@@ -27,6 +27,13 @@ _CHUNK = 65535  # bytes of a body in one call, as MTAs send it
 _PORT = 1234  # of the client
 
 
+class _Draft(Draft):
+    """A message of which a mailbox's separator is left out."""
+
+    def first_line(self, line: bytes) -> Header | None:
+        return None
+
+
 class TestCtx:
     """Stands in for the context of a connection.
 
@@ -34,7 +41,7 @@ class TestCtx:
     others are single steps. All return what the callback did. What the filter has done is in
     `_reply` (a tuple), `_addrcpt` (address, parameters), `_delrcpt`, `_bodyreplaced`, `_body` (a
     file of the whole message), `_headerschanged`, `_msg` (the message with its headers changed),
-    `_envfromchanged`, `_sender`, `_quarantined`.
+    `_envfromchanged`, `_sender`, `_sender_params`, `_quarantined`.
     """
 
     __test__ = False  # for pytest: it is no test itself
@@ -54,13 +61,14 @@ class TestCtx:
     def _forget(self) -> None:
         """Take a new message: what was recorded is of the one before."""
         self._reply: tuple[Any, ...] | None = None
-        self._addrcpt: list[tuple[str, str | None]] = []
+        self._addrcpt: list[Any] = []
         self._delrcpt: list[str] = []
         self._body: BytesIO | None = None
         self._bodyreplaced = False
         self._headerschanged = False
         self._msg: Message | None = None
         self._sender: str | None = None
+        self._sender_params: str | None = None
         self._envfromchanged = False
         self._quarantined: str | None = None
 
@@ -135,10 +143,11 @@ class TestCtx:
         self._delrcpt.append(rcpt)
 
     def chgfrom(self, sender: str, params: str | None = None) -> None:
-        """Record another sender."""
+        """Record another sender, and its ESMTP parameters."""
         self._need("eom", "chgfrom")
         self._envfromchanged = True
         self._sender = sender
+        self._sender_params = params
 
     def quarantine(self, reason: str) -> None:
         """Record why the message is to be held."""
@@ -254,19 +263,22 @@ class TestCtx:
     ) -> int:
         """Send a message; ends at the first answer that is not CONTINUE, and returns it."""
         content = fp.read()
-        draft = Draft(content, Envelope(sender, (rcpt, *rcpts)))
-        body = draft._first_line + content[draft._body_at :]
+        draft = _Draft(content, Envelope(sender, (rcpt, *rcpts)))
+        self._body_at = draft._body_at
+        if draft._first_line:  # it is no header, and has been read already
+            self._body_at = content.rfind(b"\n", 0, max(draft._body_at - 1, 0)) + 1
         result = self._envfrom(bracketed(sender))
         for each in (rcpt, *rcpts):
             result = result or self._envrcpt(bracketed(each))
-        self._msg = email.message_from_bytes(content)
-        self._body_at = len(content) - len(body)
-        self._body = BytesIO()
-        self._body.write(content)
+        self._msg = mime.message_from_file(BytesIO(content))
         result = result or self._data()
         for name, value in draft.wire_headers():
             result = result or self._header(to_str(name), value)
-        return result or self._eoh() or self._feed_body(BytesIO(body)) or self._eom()
+        if result := result or self._eoh() or self._feed_body(BytesIO(content[self._body_at :])):
+            return result
+        self._body = BytesIO()
+        self._body.write(content)
+        return self._eom()
 
     def _feedMsg(self, fname: str, sender: str = "spam@adv.com", *rcpts: str) -> int:
         """Send the message in the file test/FNAME, or of an absolute path."""
