@@ -38,7 +38,7 @@ class PLock:
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.fchmod(fd, mode | self._own(fd, strict_perms))
-            self.fp = TextIOWrapper(os.fdopen(fd, "wb"), encoding="utf-8")
+            self.fp = TextIOWrapper(os.fdopen(fd, "wb"), "utf-8", "surrogateescape")
         except BaseException:
             Path(name).unlink()
             raise

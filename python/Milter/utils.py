@@ -104,10 +104,10 @@ def _mapped(address: str) -> int:
     return number if ":" in address else number | _MAPPED
 
 
-def _addresses(host: str) -> list[str]:
+def _addresses(host: str, family: int) -> list[str]:
     """What a name resolves to; nothing if it does not."""
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
     return [str(each[4][0]) for each in found]
@@ -128,6 +128,8 @@ def iniplist(ipaddr: str, iplist: Iterable[str]) -> bool:
     if not (ip4re.match(ipaddr) or ip6re.match(ipaddr)):
         raise ValueError(f"Invalid ip syntax:{ipaddr}")
     number = _mapped(ipaddr)
+    # A network of the other family, with bits meant for this one, would have everybody in it.
+    family = socket.AF_INET if number >> 32 == _MAPPED >> 32 else socket.AF_INET6
     for item in iplist:
         if fnmatchcase(ipaddr.lower(), item.lower()):
             return True
@@ -136,7 +138,8 @@ def iniplist(ipaddr: str, iplist: Iterable[str]) -> bool:
         if size < 0:
             raise ValueError(f"negative number of bits: {item}")
         is_address = ip4re.match(host) or ip6re.match(host)
-        for address in [host] if is_address else _addresses(host) if dnsre.match(host) else []:
+        found = [host] if is_address else _addresses(host, family) if dnsre.match(host) else []
+        for address in found:
             wide = size + 96 if slash and ":" not in address else size
             if cidr(number, wide, MASK6) == cidr(_mapped(address), wide, MASK6):
                 return True

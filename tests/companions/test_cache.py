@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from Milter.cache import AddrCache
@@ -56,3 +58,53 @@ def test_any_text(text: str) -> None:
     cache = AddrCache()
     cache[text] = 1
     assert cache[text] == 1
+
+
+def test_nothing_is_lost_while_another_loads(tmp_path: Path) -> None:
+    """Loading writes the file anew; what is appended meanwhile must not go to the old one."""
+    path = str(tmp_path / "log")
+    cache = AddrCache(7, path)
+    cache["first@b"] = None
+    done = threading.Event()
+
+    def load() -> None:
+        while not done.is_set():
+            AddrCache().load(path)
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    try:
+        for number in range(300):
+            cache[f"a{number}@b"] = None
+    finally:
+        done.set()
+        loader.join()
+    again = AddrCache()
+    again.load(path)
+    assert len(again) == 301
+
+
+def test_bytes_that_are_no_utf8_stay(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    cache = AddrCache(7, str(path))
+    cache["\udce9\xe9@b"] = None
+    before = path.read_bytes()
+    again = AddrCache()
+    again.load(str(path))
+    assert "\udce9\xe9@b" in again
+    assert path.read_bytes() == before
+
+
+def test_old_entries_are_forgotten() -> None:
+    cache = AddrCache(1)
+    cache["asked@b"] = 1
+    cache.cache["asked@b"] = (time.time() - 2 * 86400, 1)
+    assert "asked@b" not in cache
+    assert len(cache) == 0
+    for number in range(5000):
+        cache[f"{number}@b"] = 1
+        cache.cache[f"{number}@b"] = (time.time() - 2 * 86400, 1)
+    assert len(cache) <= 1001
+    with pytest.raises(KeyError, match=r"^'a@b'$"):
+        cache["a@b"]
+    assert None not in cache

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import socket
 import subprocess
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from Milter import utils
@@ -109,6 +111,33 @@ def test_ip_addresses_as_the_oracle() -> None:
             "bin2long6(b'')": "ValueError",
         },
     )
+
+
+def test_lists_of_both_families_as_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", socket.getaddrinfo)  # put back afterwards
+    found = (
+        "[(f, 1, 6, '', (a, 0)) for f, a in ((10, '::1'), (2, '127.0.0.1')) if family in (0, f)]"
+    )
+    fake = f"lambda host, port, family=0, type=0: {found}"
+
+    def ask(ip: str, item: str) -> str:
+        return f"(setattr(socket, 'getaddrinfo', {fake}), iniplist({ip!r}, [{item!r}]))[1]"
+
+    ips = ["::1", "::2", "127.0.0.1", "127.1.0.0", "::ffff:127.0.0.1", "1.2.3.4"]
+    hosts = ["localhost", "localhost/64", "localhost/8", "localhost/126", "localhost/128"]
+    mapped = "::ffff:127.0.0.1"
+    agree(
+        "utils",
+        [ask(ip, item) for ip in ips for item in hosts],
+        {
+            **{ask(mapped, f"localhost{bits}"): "True" for bits in ("", "/126", "/128")},
+            ask("127.0.0.1", mapped): "True",
+            ask("127.0.0.1", "::7f00:1"): "False",
+            ask("::7f00:1", "127.0.0.1"): "False",
+            ask("::1", "0.0.0.0/0"): "False",
+        },
+    )
+    agree("utils", [ask(ip, item) for ip in ips for item in ("::/0", "*", "127.0.0.1")], {})
 
 
 def test_examples() -> None:
