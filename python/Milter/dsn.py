@@ -217,9 +217,7 @@ def create_msg(
     if rcptlist:
         v.rcpt = "\n\t".join(rcptlist)
     if origmsg is not None:
-        for name, header in (("subject", "Subject"), ("spf_result", "Received-SPF")):
-            value = origmsg[header]
-            setattr(v, name, None if value is None else str(value))
+        v.subject, v.spf_result = _first(origmsg, "subject"), _first(origmsg, "received-spf")
     parsed = HeaderParser().parsestr(template)
     below = str(parsed.get_payload())
     if parsed.defects:
@@ -249,6 +247,12 @@ def create_msg(
     # As `email` itself holds the text of a message that it has read.
     msg.set_payload(data.decode("ascii", "surrogateescape"))
     return msg
+
+
+def _first(message: Message, name: str) -> str | None:
+    """The first header of a name, its bytes that are not ASCII as surrogate escapes."""
+    found = (str(value) for key, value in message.raw_items() if key.lower() == name)
+    return next(found, None)
 
 
 def _filled(template: str, v: Any, where: str) -> str:

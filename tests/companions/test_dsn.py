@@ -301,6 +301,14 @@ def test_what_is_added_once() -> None:
     assert made("\nx")["X-Mailer"].startswith("Milterkit-")
 
 
+def test_an_original_that_is_not_ascii() -> None:
+    original = email.message_from_bytes("Subject: é\n\n".encode())
+    message = dsn.create_msg(V(), [], original, "Subject: %(subject)s\n\n%(subject)s")
+    assert message is not None
+    assert message["Subject"] == "=?utf-8?b?w6k=?="
+    assert message.get_payload(decode=True) == "é".encode()
+
+
 def test_headers_of_templates() -> None:
     message = made("Subject: a\n b %(x)s\n\nx\n", x="y")
     assert message["Subject"] == "a\n b y"
