@@ -78,7 +78,7 @@ def send_dsn(  # noqa: PLR0917 - the older package's
     content = _content(msg)
     if session is None:
         # Not before it is needed: it has a dependency.
-        from Milter.dns import Session  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415
+        from Milter.dns import Session  # noqa: PLC0415
 
         session = Session()
     records = list(session.dns(domain, "MX") or [(0, domain)])

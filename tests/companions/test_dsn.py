@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import email
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -190,6 +191,12 @@ def test_a_domain_that_has_no_mail(send: Send) -> None:
 def test_the_usual_session(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "Milter.dns", types.SimpleNamespace(Session=Session))
     assert send(session=None)[1][-1] == "QUIT"
+
+
+def test_it_is_there_without_dnspython() -> None:
+    run = "import sys; sys.modules['dns'] = None; from Milter import dsn; dsn.send_dsn('a@b', 'c')"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("ImportError: Milter.dns needs dnspython")
 
 
 def test_errors_of_the_session_are_the_callers() -> None:
