@@ -95,11 +95,13 @@ soak: needs-test $(VENV)/installed $(VENV)/tools
 	@meson compile -C build/soak soak_filter hostile load
 	@$(BIN)/python tests/soak/soak.py build/soak $(MINUTES) $(SEED)
 
-# Each fuzz target for SECONDS, two at a time. TARGETS names some of them.
+# Each fuzz target for SECONDS, two at a time. TARGETS names some of them. The one in Python needs
+# atheris, which does not install for every interpreter; without it run.py says that it is left out.
 SECONDS ?= 60
 CLANG ?= $(firstword $(shell command -v clang-14 clang))
-fuzz: $(VENV)/tools
+fuzz: $(VENV)/installed $(VENV)/tools
 	@$(NEEDS) build fuzz
+	@$(BIN)/pip install -q --group fuzz >/dev/null 2>&1 || true
 	@export CC=$(CLANG); $(call SETUP,build/fuzz,-Dfuzz=true -Dpython=false -Dlibmilter=false --werror \
 		-Ddefault_library=static -Db_sanitize=address$(,)undefined -Db_lundef=false)
 	@meson compile -C build/fuzz

@@ -11,6 +11,8 @@ __all__ = ["MimePolicy", "Written"]
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
 _FOLD = re.compile(r"[\r\n]+([ \t]?)")
+# What is a line end to Python, and to `email` where it folds, but not in mail.
+_NO_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 class Written(str):
@@ -37,6 +39,7 @@ class MimePolicy(Compat32):
         begin a header of its own gets a space."""
         if not isinstance(value, str):
             return name, value
+        value = _NO_LINE_END.sub(" ", value)
         return name, _FOLD.sub(lambda fold: "\n" + (fold[1] or " "), value.rstrip("\r\n"))
 
     def header_fetch_parse(self, name: str, value: Any) -> Any:

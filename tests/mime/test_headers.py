@@ -86,7 +86,8 @@ def test_a_value_starts_no_other_header() -> None:
     message["X"] = "a\r\nBcc: b\n\tc\r\n"
     message["Y"] = "\udce9\nBcc: b"
     message["Z"] = "\n"
-    assert message.as_bytes() == b"X: a\n Bcc: b\n\tc\nY: \xe9\n Bcc: b\nZ: \n\n"
+    message["V"] = "a\vb\x1c c: d\u2028"
+    assert message.as_bytes() == (b"X: a\n Bcc: b\n\tc\nY: \xe9\n Bcc: b\nZ: \nV: a b  c: d \n\n")
     crlf = read(b"A: b\r\n\r\n")
     crlf["Y"] = "\udce9\n b"
     assert crlf.as_bytes() == b"A: b\r\nY: \xe9\r\n b\r\n\r\n"
