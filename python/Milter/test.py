@@ -10,13 +10,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import milter
+
+from Milter._decorators import OPTIONAL_CALLBACKS
 from Milter.testctx import TestCtx
 
 __all__ = ["TestBase"]
 
 
+_NO_REPLIES = sum(no_reply for no_reply, _ in OPTIONAL_CALLBACKS.values())
+
+
 class _OwnCtx(TestCtx):
-    """A context whose object is the mixin: its `connect` is the test's, not the callback."""
+    """A context whose object is the mixin: its `connect` is the test's, not the callback. No step
+    goes without a reply, so that callbacks return CONTINUE, also to a test that calls them."""
+
+    default_opts = (milter.CURR_ACTS, 0x1FFFFF & ~_NO_REPLIES, 0, 0)
+
+    def __init__(self, mixin: Any, logfile: str) -> None:
+        super().__init__(logfile)
+        self._mixin = mixin
+        self._make()
+
+    def _make(self) -> None:
+        self._mixin._setctx(self)
 
     def _find(self, name: str) -> Any:
         return getattr(super(TestBase, self._priv), name)
@@ -27,7 +44,7 @@ class _OwnCtx(TestCtx):
 
     def _eom(self) -> int:
         result = super()._eom()
-        self._close()
+        self._call("close")
         return result
 
 
@@ -52,9 +69,7 @@ class TestBase:
 
     def __init__(self, logfile: str = "test/milter.log") -> None:
         self._logfile = Path(logfile)
-        self._test = _OwnCtx(logfile)
-        self._setctx(self._test)  # type: ignore[attr-defined] # the filter's
-        self._test._negotiate()
+        self._test = _OwnCtx(self, logfile)
 
     def log(self, *msg: Any) -> None:
         """Append a line to the log file."""

@@ -37,8 +37,9 @@ class _Draft(Draft):
 class TestCtx:
     """Stands in for the context of a connection.
 
-    `_connect` makes the object by `Milter.factory`; `_feedFile` and `_feedMsg` send a message, the
-    others are single steps. All return what the callback did. What the filter has done is in
+    `_connect` makes a new object by `Milter.factory`; `_feedFile` and `_feedMsg` send a message,
+    the others are single steps. All return what the callback did, a single step also NOREPLY;
+    `_abort`, which ends the connection as well, and `_close` return None. What the filter did is in
     `_reply` (a tuple), `_addrcpt` (address, parameters), `_delrcpt`, `_bodyreplaced`, `_body` (a
     file of the whole message), `_headerschanged`, `_msg` (the message with its headers changed),
     `_envfromchanged`, `_sender`, `_sender_params`, `_quarantined`.
@@ -171,7 +172,7 @@ class TestCtx:
         return getattr(self._priv, name)
 
     def _call(self, name: str, *args: Any) -> int:
-        """Call a callback, unless it was negotiated that it is not wanted."""
+        """Call a callback, unless it was negotiated that it is not wanted; returns its answer."""
         bits = OPTIONAL_CALLBACKS.get(name.removesuffix("_bytes"), (0, 0))
         if self._protocol & bits[1]:
             return milter.CONTINUE
@@ -180,16 +181,19 @@ class TestCtx:
             result: int = self._find(name)(*args)
         finally:
             self._stage = None
-        return milter.CONTINUE if result == milter.NOREPLY else result
+        return result
 
     def _setsymval(self, name: str, val: str) -> None:
         self._macros[name.strip("{}")] = val
 
-    def _negotiate(self) -> int:
-        if self._priv is None:
-            import Milter  # noqa: PLC0415 - its factory as it is at this moment
+    def _make(self) -> None:
+        """Make the connection's object."""
+        import Milter  # noqa: PLC0415 - its factory as it is at this moment
 
-            Milter.factory()._setctx(self)
+        Milter.factory()._setctx(self)
+
+    def _negotiate(self) -> int:
+        self._make()
         self._opts = list(self.default_opts)
         result = self._call("negotiate", self._opts)
         self._protocol = self._opts[1] if result != milter.ALL_OPTS else 0
@@ -206,12 +210,9 @@ class TestCtx:
         result = self._negotiate()
         if result in (milter.CONTINUE, milter.ALL_OPTS):
             address = (ip, _PORT, 0, 0) if family == socket.AF_INET6 else (ip, _PORT)
-            result = self._call("connect", host, family, address)
+            result = _answer(self._call("connect", host, family, address))
         if result == milter.CONTINUE and helo is not None:
-            result = self._helo(helo)
-        elif result != milter.CONTINUE:
-            self._close()
-            return result
+            result = _answer(self._helo(helo))
         if result != milter.CONTINUE:
             self._close()
         return result
@@ -238,7 +239,7 @@ class TestCtx:
 
     def _feed_body(self, bfp: BinaryIO) -> int:
         while chunk := bfp.read(_CHUNK):
-            result = self._call("body", chunk)
+            result = _answer(self._call("body", chunk))
             if result == milter.SKIP:
                 break
             if result != milter.CONTINUE:
@@ -248,11 +249,15 @@ class TestCtx:
     def _eom(self) -> int:
         return self._call("eom")
 
-    def _abort(self) -> int:
-        return self._call("abort")
+    def _abort(self) -> None:
+        self._call("abort")
+        self._close()
 
-    def _close(self) -> Any:
-        return self._call("close")
+    def _close(self) -> None:
+        try:
+            self._call("close")
+        finally:
+            self._priv._setctx(None)
 
     def _feedFile(
         self,
@@ -267,14 +272,15 @@ class TestCtx:
         self._body_at = draft._body_at
         if draft._first_line:  # it is no header, and has been read already
             self._body_at = content.rfind(b"\n", 0, max(draft._body_at - 1, 0)) + 1
-        result = self._envfrom(bracketed(sender))
+        result = _answer(self._envfrom(bracketed(sender)))
         for each in (rcpt, *rcpts):
-            result = result or self._envrcpt(bracketed(each))
+            result = result or _answer(self._envrcpt(bracketed(each)))
         self._msg = mime.message_from_file(BytesIO(content))
-        result = result or self._data()
+        result = result or _answer(self._data())
         for name, value in draft.wire_headers():
-            result = result or self._header(to_str(name), value)
-        if result := result or self._eoh() or self._feed_body(BytesIO(content[self._body_at :])):
+            result = result or _answer(self._header(to_str(name), value))
+        result = result or _answer(self._eoh())
+        if result := result or self._feed_body(BytesIO(content[self._body_at :])):
             return result
         self._body = BytesIO()
         self._body.write(content)
@@ -284,6 +290,11 @@ class TestCtx:
         """Send the message in the file test/FNAME, or of an absolute path."""
         with (_FOLDER / fname).open("rb") as file:
             return self._feedFile(file, sender, *rcpts)
+
+
+def _answer(result: int) -> int:
+    """Return what an answer means for what follows."""
+    return milter.CONTINUE if result == milter.NOREPLY else result
 
 
 def _pairs(msg: Message) -> list[tuple[str, str]]:
