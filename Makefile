@@ -52,9 +52,9 @@ sanitize: needs-test $(VENV)/tools
 # out are whole programs, many of which fork (in one of them LeakSanitizer's own tracer crashes), what
 # needs the package as it is installed, what measures costs and memory, and what compares with the
 # older package, which would get these modules.
-WHOLE := tests/api/test_programs.py tests/api/test_server_life.py tests/api/test_costs.py \
-	tests/python/test_pytest_plugin.py tests/python/test_pages.py \
-	tests/python/test_systemd_page.py
+WHOLE := tests/api/test_programs.py tests/api/test_quirks.py tests/api/test_server_life.py \
+	tests/api/test_costs.py tests/python/test_functions.py tests/python/test_pages.py \
+	tests/python/test_pytest_plugin.py tests/python/test_systemd_page.py
 SANITIZED_TESTS := $(filter-out $(WHOLE),$(wildcard tests/python/test_*.py tests/api/test_*.py))
 CC_FILE = $(shell $(or $(CC),cc) -print-file-name=$(1))
 sanitize-python: needs-test $(VENV)/tools

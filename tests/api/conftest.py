@@ -162,24 +162,42 @@ def start_program(
     forks: bool = False,
     **env: str,
 ) -> Program:
-    """Runs a program in a folder of its own. `tracebacks`: it is to print some; `forks`: it puts
-    itself into the background."""
-    need(implementation)
+    """Runs a program's text, with all of `seen`, in a folder of its own: see run_program."""
     folder.mkdir(exist_ok=True)
-    (folder / "program.py").write_text("from seen import *\n" + textwrap.dedent(source))
+    script = folder / "program.py"
+    script.write_text("from seen import *\n" + textwrap.dedent(source))
+    return run_program(
+        implementation, folder, script, *args, tracebacks=tracebacks, forks=forks, **env
+    )
+
+
+def run_program(
+    implementation: str,
+    folder: Path,
+    script: Path,
+    *args: str,
+    tracebacks: bool = False,
+    forks: bool = False,
+    printed: str = "output",
+    **env: str,
+) -> Program:
+    """Runs a program in a folder. `tracebacks`: it is to print some; `forks`: it puts itself into
+    the background; `printed`: the file for what it prints, if not that of its errors."""
+    need(implementation)
     ours = implementation != "oracle"
     modules = [str(HERE / "filters")]
     if ours and "PYTHONPATH" in os.environ:  # where another build of ours is to be tested
         modules.append(os.environ["PYTHONPATH"])
-    with (folder / "output").open("wb") as output:
+    with (folder / "output").open("ab") as output, (folder / printed).open("ab") as standard:
         process = subprocess.Popen(
             [
                 sys.executable if ours else ORACLE_PYTHON,
                 *(["-W", "error"] if ours else []),
-                str(folder / "program.py"),
+                str(script),
                 *args,
             ],
-            stdout=output,
+            cwd=folder,
+            stdout=standard,
             stderr=output,
             start_new_session=True,
             env={

@@ -197,9 +197,7 @@ def test_signals_that_reach_the_engines_threads(pair: Callable[[Milter.Server], 
 
     libc = ctypes.CDLL(None)
     sender = threading.Thread(target=send)
-    before = signal.signal(
-        signal.SIGUSR1, lambda *_: handled_in.add(threading.get_native_id())
-    )
+    before = signal.signal(signal.SIGUSR1, lambda *_: handled_in.add(threading.get_native_id()))
     try:
         ours = {threading.get_native_id()}
         with Milter.Server(Counting, None) as server:
