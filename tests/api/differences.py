@@ -250,7 +250,7 @@ DIFFERENCES = {
         ["ADDHDRS", "0x300"],
         "One item for one number.",
     ),
-    "ctx.setpriv of another object": Difference(
+    "an object given to ctx.setpriv": Difference(
         "second",
         "first",
         "An object of the factory stays the connection's; what setpriv keeps may be anything.",

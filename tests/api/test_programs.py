@@ -143,7 +143,7 @@ def test_another_object_kept_by_the_context(start: Start, implementation: str) -
     mta.negotiate()
     mta.helo()
     assert mta.mail() == "c"
-    difference = DIFFERENCES["ctx.setpriv of another object"]
+    difference = DIFFERENCES["an object given to ctx.setpriv"]
     then = difference.ours if implementation == "ours-fast" else difference.theirs
     assert program.seen() == [("first",), (then,)]
 

@@ -190,10 +190,11 @@ def test_signals_that_reach_the_engines_threads(pair: Callable[[Milter.Server], 
     def send() -> None:
         while not ended.is_set():
             for task in procfs.threads(os.getpid()):
-                if task not in ours:
-                    # signal.pthread_kill crashes on threads that have ended.
-                    if libc.tgkill(os.getpid(), task, signal.SIGUSR1) == 0:
-                        seen.add(task)
+                if task in ours:
+                    continue
+                # signal.pthread_kill crashes on threads that have ended.
+                if libc.tgkill(os.getpid(), task, signal.SIGUSR1) == 0:
+                    seen.add(task)
 
     libc = ctypes.CDLL(None)
     sender = threading.Thread(target=send)

@@ -159,9 +159,8 @@ class RunCase(unittest.TestCase):
 
 suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
 report = io.StringIO()
-result = unittest.TextTestRunner(report, verbosity=2).run(suite)
+result = unittest.TextTestRunner(report).run(suite)
 for test, text in result.errors + result.failures:
     print(test, text)
-print("\n".join(line for line in report.getvalue().splitlines() if " ... " in line))
 print(result.testsRun, len(result.errors), len(result.failures))
 sys.exit(not result.wasSuccessful())
