@@ -6,6 +6,7 @@ PYTHON ?= python3
 PYTHON := $(shell command -v $(PYTHON))
 export PYTHON
 VENV := .venv
+PACKAGE := build/package
 BIN := $(VENV)/bin
 NEEDS := $(PYTHON) packaging/needs.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -17,8 +18,8 @@ C_FILES = $(shell find src include tests/unit tests/transcripts tests/fuzz tests
 PACKAGE_FILES = $(shell find pyproject.toml meson.build meson_options.txt src include python \
 	-type f -not -name '*.pyc')
 
-.PHONY: demo test unit libmilter states pytest needs-test record sanitize sanitize-python valgrind \
-	coverage hostile soak fuzz bench bench-testing docs lint format wheel clean
+.PHONY: demo test unit libmilter states pytest test-pythons needs-test record sanitize \
+	sanitize-python valgrind coverage hostile soak fuzz bench bench-testing docs lint format wheel clean
 
 # An example filter and messages sent to it; no mail server.
 demo: $(VENV)/installed
@@ -111,6 +112,19 @@ fuzz: $(VENV)/installed $(VENV)/tools
 pytest: needs-test libmilter $(VENV)/installed $(VENV)/tools
 	@$(BIN)/pytest $(ARGS)
 
+# Tests in Python that need no MTA, or those in ARGS, for each interpreter that runs (or PYTHONS),
+# each built in an environment of its own.
+PYTHONS ?= $(foreach minor,10 11 12 13 14,$(shell python3.$(minor) -c \
+	'import sys; print(sys.executable)' 2>/dev/null))
+test-pythons:
+	@for python in $(PYTHONS); do \
+		name=$$($$python -c 'import sys; print(*sys.version_info[:2], sep=".")') && \
+		echo "Python $$name" && \
+		$(MAKE) --no-print-directory pytest PYTHON=$$python VENV=build/pythons/$$name \
+			PACKAGE=build/package-$$name \
+			ARGS='$(or $(ARGS),-q tests/mime tests/companions tests/python tests/api)' || exit; \
+	done
+
 # Records sessions with the real MTAs anew: seeds of the fuzz targets, in tests/fuzz/corpus.
 record: needs-test $(VENV)/installed $(VENV)/tools
 	@$(BIN)/python tests/mta/sessions.py
@@ -182,5 +196,5 @@ $(VENV)/docs: $(VENV)/made
 	@touch $@
 
 $(VENV)/installed: $(VENV)/made $(PACKAGE_FILES)
-	@$(BIN)/pip install -q --no-build-isolation --no-deps -Cbuild-dir=build/package .
+	@$(BIN)/pip install -q --no-build-isolation --no-deps -Cbuild-dir=$(PACKAGE) .
 	@touch $@

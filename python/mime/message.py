@@ -5,8 +5,6 @@ The classes are the standard `email` package's, with the names of the older pack
 
 from __future__ import annotations
 
-import base64
-import copy
 import re
 import secrets
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ from email.generator import BytesGenerator
 from email.message import Message
 from email.policy import Policy
 from io import BytesIO
-from typing import Any, BinaryIO, Protocol, TypeGuard
+from typing import Any, BinaryIO, Protocol
 
 from mime import charsets, parameters, transfer
 from mime.archives import zipnames
@@ -131,13 +129,9 @@ class MimeMessage(HeaderFields):
             self._payload = _Exact(self._payload)
 
     def get_payload_source(self) -> bytes:
-        """The bytes of a payload that is no list without their transfer encoding, but with the
-        line ends as they came, where get_payload has LF for all."""
-        origin = self._origin
-        if origin and not self._payload_is_modified():
-            data = origin.data[origin.body : origin.end]
-        else:
-            data = charsets.as_bytes(self._payload or "")
+        """The bytes of the payload, or of all parts as they are written, without their transfer
+        encoding, but with the line ends as they came, where get_payload has LF for all."""
+        data = b"".join(_body(self, _touched(self)))
         return transfer.decode(data, transfer.encoding_of(self.getencoding()))
 
     def get_payload_decoded(self) -> Any:
@@ -231,17 +225,12 @@ class MimeMessage(HeaderFields):
     def as_string(
         self, unixfrom: bool = False, maxheaderlen: int = 0, policy: Policy | None = None
     ) -> str:
-        """The message as `email` writes it into text. 8-bit text that is not of the charset it
-        names, or of one that nobody knows, becomes base64, where `email` raises."""
-        message = self
-        if any(_is_of_no_charset(part) for part in _all_parts(self)):
-            message = copy.deepcopy(self)
-            for part in filter(_is_of_no_charset, _all_parts(message)):
-                data = base64.encodebytes(part.get_payload_decoded())
-                del part["Content-Transfer-Encoding"]
-                part["Content-Transfer-Encoding"] = "base64"
-                part.set_payload(data)
-        return super(MimeMessage, message).as_string(unixfrom, maxheaderlen, policy)
+        """The message as `email` writes it into text; where it raises, for 8-bit text that is not
+        of its charset or of one that nobody knows, what as_bytes gives, as text."""
+        try:
+            return super().as_string(unixfrom, maxheaderlen, policy)
+        except (LookupError, MessageError, TypeError, ValueError):
+            return charsets.as_text(self.as_bytes(unixfrom))
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no headerchange: who asked for it did so for the message itself."""
@@ -281,23 +270,6 @@ def _all_parts(message: Message) -> Iterator[Message]:
             waiting += [child for child in payload if isinstance(child, Message)]
 
 
-def _is_of_no_charset(part: Message) -> TypeGuard[MimeMessage]:
-    """Whether a part holds 8-bit text that `email` cannot write in the charset it names."""
-    text = part._payload if isinstance(part, MimeMessage) else None
-    if not isinstance(text, str) or text.isascii():
-        return False
-    charset = part.get_param("charset")
-    if charset is None:
-        return False
-    if not isinstance(charset, str) or charsets.codec_of(charset) is None:
-        return True
-    try:
-        Message().set_payload(part.get_payload(), charset)
-    except (LookupError, MessageError, ValueError):
-        return True
-    return False
-
-
 def _changed(part: Message) -> bool:
     """Whether a part itself, not one of its parts, was changed."""
     if not isinstance(part, MimeMessage) or part._origin is None:
@@ -334,17 +306,21 @@ def _pieces(part: Any, touched: set[int], is_whole: bool = False) -> Iterator[by
     if origin and id(part) not in touched:
         yield origin.data[start : origin.end]
         return
-    payload = part.get_submsg()
-    if payload is not None and not _is_framed_as_before(part):
-        body = _framed(part, payload, touched)
-    elif payload is not None and origin:
-        body = _refilled(origin, touched)
-    else:
-        body = iter((_text(part),))
+    body = _body(part, touched)
     first = next(filter(None, body), b"")  # before the header is: framing may set a boundary
     yield _header(part, start, bool(first))
     yield first
     yield from body
+
+
+def _body(part: MimeMessage, touched: set[int]) -> Iterator[bytes]:
+    """What stands behind the header of a part that is not written as it came."""
+    payload = part.get_submsg()
+    if payload is None:
+        return iter((_text(part),))
+    if part._origin and _is_framed_as_before(part):
+        return _refilled(part._origin, touched)
+    return _framed(part, payload, touched)
 
 
 def _header(part: MimeMessage, start: int, has_body: bool) -> bytes:

@@ -282,7 +282,8 @@ def _blocks(whole: Origin) -> list[Origin]:
         body = header.end() if header else start
         part = Origin(whole.message.new_part(), whole.data, start, body, body, end)
         _read_header(part, body)
-        part.message.set_payload(text_of(part.data[part.body : end]))
+        is_status = part.message.get_content_type() == "message/delivery-status"  # of nothing
+        part.message.set_payload([] if is_status else text_of(part.data[part.body : end]))
         part.message.note(part)
         blocks.append(part)
     if len(rest) > 1:

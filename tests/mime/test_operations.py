@@ -41,6 +41,8 @@ ODD: dict[str, bytes] = {
     "a multipart in base64": b"Content-Type: multipart/mixed; boundary=a\n"
     b"Content-Transfer-Encoding: base64\n\n--a\n\nx\n--a--\n",
     "a status": b"Content-Type: message/delivery-status\n\nA: b\n\nC: d\n",
+    "a status in a status": b"Content-Type: message/delivery-status\n\n"
+    b"Content-Type: message/delivery-status\nx y\n\nA: b\n",
     "a message that is none": b"Content-Type: message/external-body\n\nContent-Type: x/y\n\n",
     "no header": b"\n\xe9",
     "nothing": b"",
@@ -98,8 +100,8 @@ def test_text_of_8_bit_in_any_charset(charset: str) -> None:
     form = charset if charset.startswith("*") else f'="{charset}"'
     data = f"Subject: \xe9\nContent-Type: text/plain; charset{form}\n\n\xe9\n".encode("latin-1")
     message = read(data)
-    again = read(message.as_string().encode("ascii", "surrogateescape"))
-    if charset not in ("utf-7", "utf-16", "iso-2022-jp", "utf-8"):  # where it is no text
-        assert again.get_payload_decoded() == b"\xe9\n"
-    assert str(message) == message.as_string()
+    text = message.as_string()
+    assert text.startswith("Subject: ")
+    text.encode()  # nothing in it stands for a byte
+    assert str(message) == text
     assert message.as_bytes() == data
