@@ -138,11 +138,10 @@ def _with_returns(events: list[Event]) -> Iterator[Event]:
         yield event
         if not isinstance(event, Called | Did):
             continue
-        rest = events[i + 1 :]
-        inside = 0
-        while inside < len(rest) and isinstance(rest[inside], Answered):
-            inside += 1  # it is inside the callback if that goes on after it
-        if not rest[inside:] or not isinstance(rest[inside], Did | Returned):
+        after = i + 1
+        while after < len(events) and isinstance(events[after], Answered):
+            after += 1  # it is inside the callback if that goes on after it
+        if after == len(events) or not isinstance(events[after], Did | Returned):
             yield Returned(VERDICTS["CONTINUE"])
 
 
@@ -174,6 +173,11 @@ def _escape(data: bytes, quote: str = '"') -> str:
     return "".join([*parts, plain(data[at:])])
 
 
+#: Bytes that one packet or value may have when its repetitions are written out: many times what
+#: the protocol lets be sent.
+_MOST = 1 << 24
+
+
 def _unescape(text: str) -> bytes:
     data = bytearray()
     for match in _ESCAPED.finditer(text):
@@ -183,6 +187,8 @@ def _unescape(text: str) -> bytes:
         elif count:
             if not data:
                 raise TranscriptError("there is nothing to repeat")
+            if len(data) + int(count) > _MOST:
+                raise TranscriptError(f"more than {_MOST} bytes in one packet or value")
             data += data[-1:] * (int(count) - 1)
         elif letter:
             data += _PLAIN[letter]
@@ -208,8 +214,9 @@ def _value_text(value: Value) -> str:
 
 def _parse_values(text: str) -> tuple[Value, ...]:
     values: list[Value] = []
+    text = text.rstrip()
     at = 0
-    while text[at:].strip():
+    while at < len(text):
         match = _VALUE.match(text, at)
         if not match:
             raise TranscriptError(f"no value: {text[at:].strip()}")
@@ -253,8 +260,9 @@ def line_of(event: Event) -> str:
         words = [_NAMES.get(event.verdict, str(event.verdict)), *map(hex, event.options)]
         return "    return " + " ".join(words)
     if isinstance(event, Called):
-        show = hex if event.step == "negotiate" else _value_text
-        return " ".join([event.step, *map(show, event.args)])  # type: ignore[arg-type]
+        masks = event.step == "negotiate"
+        shown = [hex(it) if masks and isinstance(it, int) else _value_text(it) for it in event.args]
+        return " ".join([event.step, *shown])
     result = event.result if isinstance(event.result, str) else _value_text(event.result)
     return f"    {' '.join([event.call, *map(_value_text, event.args)])} = {result}"
 
