@@ -153,9 +153,9 @@ def _bad_name(msg: Any, ckname: Callable[[str], Any], scan_zip: bool) -> str | N
         names = msg.getnames(scan_zip)
     except zipfile.BadZipFile:
         return msg.get_filename() or "archive"
-    for _, name in names:
+    for attribute, name in names:
         if ckname(name):
-            return str(name)
+            return str((attribute == "zipname" and msg.get_filename()) or name)
     return None
 
 

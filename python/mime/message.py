@@ -184,8 +184,8 @@ class MimeMessage(HeaderFields):
                         names += [(name, text) for text in parameters.readings(value)]
         for field in self.fields("content-location"):
             names += [("location", text) for text in parameters.located(field)]
-        if scan_zip and self._is_zip(names):
-            names += zipnames(self.get_payload_source())
+        if scan_zip and self._is_zip(names) and (source := self.get_payload_source()).strip():
+            names += zipnames(source)
         return names
 
     def _is_zip(self, names: list[tuple[str, str]]) -> bool:
