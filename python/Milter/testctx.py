@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import milter
 import mime
 
-from Milter._decorators import OPTIONAL_CALLBACKS
+from Milter._decorators import MACRO_CALLBACKS, OPTIONAL_CALLBACKS, symlists
 from Milter.testing.draft import Draft, Envelope, Header
 from Milter.testing.text import bracketed, to_bytes, to_str
 
@@ -42,7 +42,8 @@ class TestCtx:
     `_abort`, which ends the connection as well, and `_close` return None. What the filter did is in
     `_reply` (a tuple), `_addrcpt` (address, parameters), `_delrcpt`, `_bodyreplaced`, `_body` (a
     file of the whole message), `_headerschanged`, `_msg` (the message with its headers changed),
-    `_envfromchanged`, `_sender`, `_sender_params`, `_quarantined`.
+    `_envfromchanged`, `_sender`, `_sender_params`, `_quarantined`; in `_symlist`, by stage, the
+    names of macros that were asked for.
     """
 
     __test__ = False  # for pytest: it is no test itself
@@ -53,7 +54,7 @@ class TestCtx:
         self._logfile = logfile
         self._priv: Any = None
         self._macros: dict[str, str] = {}
-        self._symlist: list[str | None] = [None] * 7
+        self._symlist: list[set[bytes] | None] = [None] * 7
         self._stage: str | None = None
         self._opts = list(self.default_opts)
         self._protocol = 0
@@ -89,9 +90,9 @@ class TestCtx:
         return self._macros.get(name.strip("{}"))
 
     def setsymlist(self, stage: int, macros: str) -> None:
-        """Record the macros asked for; in negotiate only."""
+        """Record the macros asked for, as bytes; in negotiate only."""
         self._need("negotiate", "setsymlist")
-        self._symlist[stage] = macros
+        self._symlist[stage] = set(to_bytes(macros).split())
 
     def setreply(self, rcode: str, xcode: str | None = None, *msg: str | None) -> None:
         """Record the reply."""
@@ -197,6 +198,8 @@ class TestCtx:
         self._opts = list(self.default_opts)
         result = self._call("negotiate", self._opts)
         self._protocol = self._opts[1] if result != milter.ALL_OPTS else 0
+        for name, macros in symlists(type(self._priv)).items():  # without the usual ones
+            self._symlist[MACRO_CALLBACKS[name]] = set(map(to_bytes, macros))
         return result
 
     def _connect(

@@ -124,6 +124,31 @@ def test_an_answer_ends_the_message() -> None:
         TestCtx()._connect(ip="unix")
 
 
+@pytest.mark.parametrize("separator", [b"", b"From a@b Mon Jan  1 00:00:00 2024\n"])
+def test_a_message_from_a_mailbox(separator: bytes) -> None:
+    ctx = TestCtx()
+    ctx._connect()
+    seen.clear()
+    ctx._feedFile(io.BytesIO(separator + b"Subject: Hi\n\nline\n"))
+    assert seen[2:4] == [("header", "Subject", "Hi"), ("body", b"line\n")]
+    assert ctx._body is not None
+    assert ctx._body.getvalue() == separator + b"Subject: Hi\n\nnew body\r\n"
+
+
+def test_macros_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asking(Milter.Base):
+        @Milter.symlist("{rcpt_shutdown}", "{auth_type}")
+        def envrcpt(self, to: str, *params: str) -> int:
+            return Milter.CONTINUE
+
+    monkeypatch.setattr(Milter, "factory", Asking)
+    ctx = TestCtx()
+    ctx._connect()
+    expected: list[set[bytes] | None] = [None] * 7
+    expected[Milter.M_ENVRCPT] = {b"{rcpt_shutdown}", b"{auth_type}"}
+    assert ctx._symlist == expected
+
+
 def test_actions_have_their_place() -> None:
     ctx = TestCtx()
     for act in (lambda: ctx.addheader("a", "b"), lambda: ctx.quarantine("x")):
