@@ -11,8 +11,9 @@ BIN := $(VENV)/bin
 NEEDS := $(PYTHON) packaging/needs.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-CLANG_FORMAT ?= $(firstword $(shell command -v clang-format-14 clang-format))
-CLANG_TIDY ?= $(firstword $(shell command -v clang-tidy-14 clang-tidy))
+# Found when they are used: on a new machine they are installed by the same command.
+CLANG_FORMAT ?= $$(command -v clang-format-14 clang-format | head -n 1)
+CLANG_TIDY ?= $$(command -v clang-tidy-14 clang-tidy | head -n 1)
 C_FILES = $(shell find src include tests/unit tests/transcripts tests/fuzz tests/hostile \
 	tests/soak tests/libmilter examples bench -name '*.[ch]')
 PACKAGE_FILES = $(shell find pyproject.toml meson.build meson_options.txt src include python \
@@ -99,7 +100,7 @@ soak: needs-test $(VENV)/installed $(VENV)/tools
 # Each fuzz target for SECONDS, two at a time. TARGETS names some of them. The one in Python needs
 # atheris, which does not install for every interpreter; without it run.py says that it is left out.
 SECONDS ?= 60
-CLANG ?= $(firstword $(shell command -v clang-14 clang))
+CLANG ?= $$(command -v clang-14 clang | head -n 1)
 fuzz: $(VENV)/installed $(VENV)/tools
 	@$(NEEDS) build fuzz
 	@$(BIN)/pip install -q --group fuzz >/dev/null 2>&1 || true
