@@ -8,6 +8,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "sphinx"))
 
 import milter  # noqa: E402
+from hawkmoth.util.compiler import get_include_args  # noqa: E402
 from headers import doc_form, linked  # noqa: E402
 from modules import SUBSTITUTIONS  # noqa: E402
 
@@ -46,8 +47,8 @@ toc_object_entries_show_parents = "hide"
 
 # The C API: the headers, in the form that hawkmoth reads.
 hawkmoth_root = str(doc_form(HERE.parent / "include", HERE.parent / "build/docs-headers"))
-hawkmoth_compiler = "cc"
-hawkmoth_clang = [f"-I{hawkmoth_root}", "-std=c17"]
+hawkmoth_autoconf = []  # it would ask for C++ as well, which need not be there
+hawkmoth_clang = [f"-I{hawkmoth_root}", "-std=c17", *get_include_args("cc", "c")]
 
 # Every name of ours that is referred to must be there. The documentation of others is not at hand
 # without a network.
