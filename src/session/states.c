@@ -56,11 +56,13 @@ enum state mkit_state_of(uint8_t command)
 
 bool mkit_may_follow(enum state from, enum state to, uint32_t protocol)
 {
-    /* A state whose command the MTA does not send stands for the one before it as well. */
+    /* A state whose command the MTA does not send stands for the one before it as well. So does the
+     * one of headers, which a message may do without. */
     for (unsigned state = from;;) {
         if (mkit_states[state].next & 1U << to)
             return true;
-        if (++state == S_STATES || !(mkit_states[state].omit & protocol))
+        state++;
+        if (state == S_STATES || (state != S_HDRS && !(mkit_states[state].omit & protocol)))
             return false;
     }
 }
