@@ -13,7 +13,7 @@ from typing import NamedTuple
 import mime
 from messages import filtered, read
 
-SMALL = 300
+SMALL = 150
 
 
 class Shape(NamedTuple):

@@ -1,6 +1,6 @@
 """Ten times the input costs about ten times as much, whatever its shape: calls are counted, and
 memory. What happens inside of a regular expression is not counted here: bench/mime_figures.py
-measures that. About five seconds."""
+measures that. About ten seconds."""
 
 from __future__ import annotations
 
