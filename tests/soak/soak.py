@@ -40,7 +40,7 @@ CORPUS = HERE.parent / "fuzz" / "corpus"
 IDLE = 200
 PATIENCE = 120  # seconds that anything may take to end; only what hangs reaches it
 # What the filters may raise. The last two: a peer is gone, or has not offered an action.
-PLANNED = ("plan.Planned", "milter.error", "Milter._base.DisabledAction")
+PLANNED = ("plan.Planned", "milter.error", "Milter.DisabledAction")
 ROWS = 8  # of the table of how it went
 
 
