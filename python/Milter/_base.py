@@ -148,7 +148,7 @@ class Base:
 
     @_no_callback("header")
     def header(self, field: str, value: str) -> int:
-        r"""Called for each header. Lines of a folded value are separated by "\\n"."""
+        """Called for each header. Lines of a folded value are separated by LF."""
         return milter.CONTINUE
 
     @_no_callback("eoh")

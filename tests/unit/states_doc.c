@@ -17,7 +17,9 @@ static const char head[] =
     "is where it was. QUIT\nends a session and QUIT_NC makes it new wherever they come. What may "
     "not "
     "follow ends an open message,\nand is ignored unless it may follow HELO. If the MTA leaves a "
-    "command out, as the filter asked, what may\nfollow that command may come in its place.\n"
+    "command out, as the filter asked, what may\nfollow that command may come in its place; a "
+    "message "
+    "may also do without headers.\n"
     "\n"
     "```mermaid\n"
     "stateDiagram-v2\n";
