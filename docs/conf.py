@@ -35,11 +35,14 @@ myst_heading_anchors = 4
 myst_fence_as_directive = ["mermaid"]
 myst_substitutions = SUBSTITUTIONS
 
+smartquotes = False  # "i" is what to type
+
 # Docstrings. `name` is a link where there is such a name, else it is code.
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 add_function_parentheses = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
@@ -62,7 +65,6 @@ nitpick_ignore_regex = [
         r"mime\.(parse\.Origin|headers\.HeaderFields)|Milter\.testing\.("
         r"mta\.AnyMTA|session\.AnySession|target\.Link|draft\.Header|trace\.Trace|table\.Row)",
     ),
-    ("py:class", r".*\[.*"),  # parts of signatures with <factory> in them, which cannot be parsed
     ("c:identifier", r"s?size_t|u?int\d+_t|\w+_t|bool|sockaddr\w*"),
 ]
 

@@ -10,7 +10,11 @@ _CODE = re.compile(r"``.+?``|`[^`']+`|(?P<plain>[*|`\\]|(?<=\w)_(?!\w))", re.S)
 
 
 def _escaped(found: re.Match[str]) -> str:
-    return "\\" + found[0] if found["plain"] else found[0]
+    if found["plain"]:
+        return "\\" + found[0]
+    if found[0] == "`!`" or "\\" in found[0]:  # not what a role makes of it
+        return f"``{found[0].strip('`')}``"
+    return found[0]
 
 
 def markup(text: str) -> str:
@@ -35,7 +39,14 @@ def _process(_app: Sphinx, _what: str, _name: str, _value: object, _options: obj
     lines.append("")
 
 
+def _signature(_app: Sphinx, _what: str, _name: str, _value: object, _options: object,
+               signature: str | None, returns: str | None) -> tuple[str | None, ...]:  # fmt: skip
+    """Defaults that have no literal of their own are three dots."""
+    return signature and re.sub("<factory>|Ellipsis", "...", signature), returns
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _process)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,6 +4,8 @@ form /** */. The headers themselves have plain comments, also at the ends of lin
 import re
 from pathlib import Path
 
+_GUARD = re.compile(r"\A(/\*.*?\*/\n)#ifndef (\w+)\n#define \2.*?\n(.*?)(?=^/\* )", re.M | re.S)
+_GROUP = re.compile(r"^/\* (?:(?!\*/).)*? \*/\n(?=#define \w+ [^\n]*\n#define \w+ )", re.M | re.S)
 _RULER = re.compile(r"^/\* -{3,} (.+) \*/$", re.M)
 _AT_END = re.compile(r"^( +)(\S[^\n]*?) +(/\* (?:(?!\*/).)* \*/)$", re.M | re.S)
 _COMMENT = re.compile(r"^( *)/\* ((?:(?!\*/).)*?) ?\*/$", re.M | re.S)
@@ -12,7 +14,10 @@ _COMMENT = re.compile(r"^( *)/\* ((?:(?!\*/).)*?) ?\*/$", re.M | re.S)
 def doc_form(headers: Path, folder: Path) -> Path:
     """Writes the headers to a folder in that form; returns the folder."""
     for header in headers.rglob("*.h"):
-        text = _RULER.sub(_heading, header.read_text())
+        # A guard is no name to look up; groups of constants are shown as they are.
+        text = _GUARD.sub(r"#if 1\n\3\1\n", header.read_text())
+        text = _GROUP.sub("", text)
+        text = _RULER.sub(_heading, text)
         text = _AT_END.sub(r"\1\3\n\1\2", text)
         text = _COMMENT.sub(_documentation, text)
         copy = folder / header.relative_to(headers)

@@ -1,13 +1,17 @@
 """The public Python modules, found where they are: a new one is in the reference by itself."""
 
 import importlib
+import inspect
 import pkgutil
 from typing import Any
 
 import Milter
 import milter
 from constants import constants
+from tables import macros
 
+#: As many characters of a value are shown.
+_READABLE = 80
 #: Not for filters and their tests.
 _INTERNAL = {"checking", "cli"}
 #: With pages of their own.
@@ -39,13 +43,34 @@ def public_names(module: str) -> list[tuple[str, Any]]:
 
 
 def _shown(modules: list[str]) -> str:
-    return "\n".join(
-        f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n" for name in modules
-    )
+    return "\n".join(_module(name) for name in modules)
+
+
+def _module(module: str) -> str:
+    """The part of a page for a module. Values that are too long to read (messages, patterns) are
+    left out; of what is another module's there is only the name."""
+    values = dict(public_names(module))
+    others = [name for name, value in values.items() if inspect.isbuiltin(value)]
+    long = [
+        name
+        for name, value in values.items()
+        if not callable(value) and len(repr(value)) > _READABLE
+    ]
+    lines = [f"## `{module}`\n\n```{{eval-rst}}\n.. automodule:: {module}"]
+    if others or long:
+        lines.append(f"   :exclude-members: {', '.join(others + long)}")
+    lines += [f"\n.. autodata:: {module}.{name}\n   :no-value:" for name in long]
+    lines += [
+        f"\n.. py:function:: {name}\n   :module: {module}\n\n"
+        f"   That of ``{values[name].__module__}``."
+        for name in others
+    ]
+    return "\n".join([*lines, "```\n"])
 
 
 SUBSTITUTIONS = {
     "constants": constants(),
+    "macros": macros(),
     "companions": _shown(COMPANIONS),
     "testing": _shown(TESTING),
 }

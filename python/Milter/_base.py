@@ -125,7 +125,11 @@ class Base:
 
     @_no_callback("envfrom")
     def envfrom(self, f: str, *params: str) -> int:
-        """Called for MAIL FROM: a message begins. f: the sender as typed, maybe "<>"."""
+        """Called for MAIL FROM: a message begins.
+
+        f: the sender as typed, "<ann@example.org>", maybe "<>". params: its ESMTP parameters,
+        "SIZE=1000"; see param2dict. REJECT and TEMPFAIL are for this message alone.
+        """
         return milter.CONTINUE
 
     def envrcpt_bytes(self, *b: bytes) -> int:
@@ -134,7 +138,10 @@ class Base:
 
     @_no_callback("envrcpt")
     def envrcpt(self, to: str, *params: str) -> int:
-        """Called for each RCPT TO. REJECT and TEMPFAIL are for this recipient alone."""
+        """Called for each RCPT TO. REJECT and TEMPFAIL are for this recipient alone.
+
+        to: the recipient as typed, "<bob@example.org>". params: its ESMTP parameters.
+        """
         return milter.CONTINUE
 
     @_no_callback("data")
@@ -148,7 +155,10 @@ class Base:
 
     @_no_callback("header")
     def header(self, field: str, value: str) -> int:
-        """Called for each header. Lines of a folded value are separated by LF."""
+        r"""Called for each header, in the order of the message.
+
+        value: without the space after the colon; lines of a folded one are separated by `\n`.
+        """
         return milter.CONTINUE
 
     @_no_callback("eoh")

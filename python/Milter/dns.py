@@ -111,7 +111,7 @@ class Session:
     """Answers that are remembered for as long as the object lives, such as one SMTP connection.
 
     resolver: what is asked, None for dnspython's default one, of /etc/resolv.conf. lifetime:
-    seconds for one call, however many look-ups it needs. To ask servers of your own::
+    seconds for one call, however many look-ups it needs. To ask servers of your own:
 
         resolver = dns.resolver.Resolver(configure=False)
         resolver.nameservers = ["192.0.2.53"]

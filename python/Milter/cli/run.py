@@ -40,9 +40,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--socket", required=True, metavar="SPEC",
                         help="where to listen: unix:PATH, inet:PORT@HOST, inet6:PORT@HOST, "
                         "fd:NUMBER")  # fmt: skip
-    parser.add_argument("--name", help="the filter's name in log lines and replies")
+    parser.add_argument("--name", help="the filter's name in log lines and replies; "
+                        "default: pythonfilter")  # fmt: skip
     parser.add_argument("--timeout", type=int, metavar="SECONDS",
-                        help="how long to wait for the MTA")  # fmt: skip
+                        help="how long to wait for the MTA; default: 7210")  # fmt: skip
     parser.add_argument("--mode", type=octal, metavar="OCTAL", help="mode of the unix socket")
     parser.add_argument("--owner", metavar="USER", help="owner of the unix socket")
     parser.add_argument("--group", help="group of the unix socket")
@@ -62,7 +63,10 @@ def add_parser(commands: Any) -> None:
                         "file has set, or tempfail"
                         )  # fmt: skip
     parser.add_argument(
-        "--log-level", default="info", choices=("debug", "info", "warning", "error")
+        "--log-level",
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        help="the least level that is logged; default: info",
     )
     parser.set_defaults(command=_run)
 

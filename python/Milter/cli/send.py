@@ -76,7 +76,8 @@ def add_parser(commands: Any) -> None:
                      help="gives a macro a value, may be repeated")  # fmt: skip
     mta.add_argument("--no-macro", action="append", default=[], metavar="NAME",
                      help="leaves a macro without a value, may be repeated")  # fmt: skip
-    mta.add_argument("--protocol-version", type=int, default=6, choices=(2, 3, 4, 5, 6))
+    mta.add_argument("--protocol-version", type=int, default=6, choices=(2, 3, 4, 5, 6),
+                     help="the version to offer; default: 6")  # fmt: skip
     mta.add_argument("--actions", type=_mask(_wire.ACTIONS), default=_wire.ALL_ACTIONS,
                      metavar="MASK", help="actions to offer, a number or names such as "
                      "ADDHDRS+CHGBODY; default: all")  # fmt: skip
