@@ -86,3 +86,8 @@ def save(file, content):
         out.write(content)
         out.flush()
         os.fsync(out.fileno())
+
+
+if __name__ == "__main__":
+    Milter.factory = Defang
+    Milter.runmilter("defang", "inet:8894@127.0.0.1")

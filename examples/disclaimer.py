@@ -200,3 +200,8 @@ class EndOfBody(mime.SGMLFilter):
     def end_body(self):
         self.end = self.out.tell()
         self.unknown_endtag("body")
+
+
+if __name__ == "__main__":
+    Milter.factory = Disclaimer
+    Milter.runmilter("disclaimer", "inet:8894@127.0.0.1")

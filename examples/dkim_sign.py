@@ -11,7 +11,7 @@ import os
 import socket
 from pathlib import Path
 
-import dkim
+import dkim  # pip install "milterkit[dkim]"
 import Milter
 from Milter.utils import iniplist, parseaddr
 
@@ -81,3 +81,9 @@ class DkimSign(Milter.Base):
         # On top of all headers, so that it stands above the ones it covers.
         self.addheader(name, value.removeprefix(self.space.decode()), 0)
         return Milter.CONTINUE
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    Milter.factory = DkimSign
+    Milter.runmilter("dkim_sign", "inet:8894@127.0.0.1")

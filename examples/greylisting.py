@@ -62,3 +62,9 @@ class Greylisting(Milter.Base):
         if time.monotonic() - cls.cleaned > CLEANING:
             cls.cleaned = time.monotonic()
             log.info("forgot %d old entries", GREYLIST.clean())
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    Milter.factory = Greylisting
+    Milter.runmilter("greylisting", "inet:8894@127.0.0.1")

@@ -41,3 +41,8 @@ class HouseRules(Milter.Base):
             self.chgheader("Subject", 1, f"[external] {self.subject}")
         self.addheader("X-House-Rules", "checked")
         return Milter.CONTINUE
+
+
+if __name__ == "__main__":
+    Milter.factory = HouseRules
+    Milter.runmilter("house_rules", "inet:8894@127.0.0.1")

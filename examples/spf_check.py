@@ -10,7 +10,7 @@ import re
 import socket
 
 import Milter
-import spf
+import spf  # pip install "milterkit[spf]"
 from Milter.dns import DNSError, DNSLookup
 from Milter.utils import iniplist
 
@@ -90,3 +90,8 @@ def word(text):
     if re.fullmatch(r"[A-Za-z0-9._-]+", text):
         return text
     return '"' + re.sub(r"[^ !#-\[\]-~]", "?", text) + '"'
+
+
+if __name__ == "__main__":
+    Milter.factory = SpfCheck
+    Milter.runmilter("spf_check", "inet:8894@127.0.0.1")

@@ -19,12 +19,25 @@ _TABLE = """create table if not exists greylist (
 _COLUMNS = ("ip", "sender", "recipient", "firstseen", "lastseen", "cnt")
 
 
+def _opened(dbname: str) -> sqlite3.Connection:
+    """A connection to the database, in which the table is made if it is not there."""
+    conn = sqlite3.connect(dbname, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+    try:
+        conn.execute(_TABLE)
+    except sqlite3.Error:
+        conn.close()
+        raise
+    return conn
+
+
 class Greylist:
     """Triples of address, sender and recipient, each new one to be tried again later.
 
+    dbname: the file of the database, made if it is missing; its folder must be there.
     grey_time: minutes after its first attempt until another one is taken.
     grey_expire: hours until a triple that was not tried again is forgotten. grey_retain: days
     until one that was taken is, if no message comes. Methods may be called from any thread.
+    Raises sqlite3.Error, with the name, for a file that cannot be made, opened or read.
     """
 
     def __init__(
@@ -34,10 +47,10 @@ class Greylist:
         self.greylist_expire = grey_expire * 3600
         self.greylist_retain = grey_retain * 86400
         self._lock = threading.Lock()
-        self.conn = sqlite3.connect(
-            dbname, timeout=_WAIT, isolation_level=None, check_same_thread=False
-        )
-        self.conn.execute(_TABLE)
+        try:
+            self.conn = _opened(dbname)
+        except sqlite3.Error as error:
+            raise type(error)(f"{dbname}: {error}") from error
 
     def check(self, ip: str, sender: str, recipient: str, timeinc: float = 0) -> int:
         """Return how many messages of a triple were taken, this one included; 0: try later.

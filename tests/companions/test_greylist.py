@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +54,17 @@ def test_processes_and_threads(tmp_path: Path) -> None:
     assert len(set(counts)) == 100
     assert grey.check("1.2.3.4", "a@b", "c@d") == 250
     grey.close()
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("no database\n" * 100)
+    for file, error in (
+        (tmp_path / "nowhere" / "db", sqlite3.OperationalError),
+        (text, sqlite3.DatabaseError),
+    ):
+        with pytest.raises(error, match=re.escape(f"{file}: ")):
+            Greylist(str(file))
 
 
 def test_csv(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from Milter.testing import MTA
+from shared.keys import rsa_key
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SOCKET = "inet:8894@127.0.0.1"
@@ -20,11 +21,23 @@ PROGRAMS = sorted(
 )  # fmt: skip
 
 
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What some of them are told by the environment."""
+    rsa_key(tmp_path / "key")
+    (tmp_path / "disclaimer").write_text("Example Ltd\n")
+    monkeypatch.setenv("DKIM_KEY", str(tmp_path / "key"))
+    monkeypatch.setenv("DISCLAIMER", str(tmp_path / "disclaimer"))
+    monkeypatch.setenv("GREYLIST_DATABASE", str(tmp_path / "greylist.db"))
+    monkeypatch.setenv("DEFANG_FOLDER", str(tmp_path))
+
+
 def answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
 
 
+@pytest.mark.usefixtures("settings")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_runs_by_itself(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "examples"
