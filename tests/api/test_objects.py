@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .differences import expected
+
+MESON = Path(__file__).parents[2] / "meson.build"
 
 Evaluate = Callable[..., list[tuple[Any, ...]]]
 
@@ -57,6 +61,14 @@ def test_names(evaluate: Evaluate) -> None:
         """
     )
     assert results == [([],), ([],), (True, True, True, "milter"), ("str", True), (True, True)]
+
+
+def test_version(evaluate: Evaluate, package: str) -> None:
+    ((version,),) = evaluate("record(Milter.__version__)")
+    built = re.search(r"^    version: '(.+)'", MESON.read_text(), re.MULTILINE)
+    assert built
+    named = "that of meson.build" if version == built[1] else version
+    assert named == expected(package, "Milter.__version__")
 
 
 def test_star_import(evaluate: Evaluate, package: str) -> None:
