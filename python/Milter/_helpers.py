@@ -26,7 +26,7 @@ def param2dict(params: Iterable[str]) -> dict[str, str | None]:
 
 def dictfromlist(args: Iterable[str]) -> dict[str, str]:
     """Return those ESMTP parameters that have a value as a dictionary, names in upper case."""
-    return {name: value for name, value in param2dict(args).items() if value is not None}
+    return {name: value for name, value in param2dict(args).items() if name and value is not None}
 
 
 def envcallback(func: Callable[..., T], args: Sequence[str]) -> T:

@@ -7,7 +7,9 @@ protocol.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from email.message import Message
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +25,7 @@ __all__ = ["TestCtx"]
 
 #: Where messages of tests are, for those who name them.
 _FOLDER = Path("test")
-_CHUNK = 65535  # bytes of a body in one call, as MTAs send it
+_CHUNK = 8192  # bytes of a body in one call: tests count them
 _PORT = 1234  # of the client
 
 
@@ -66,6 +68,7 @@ class TestCtx:
         self._addrcpt: list[Any] = []
         self._delrcpt: list[str] = []
         self._body: BytesIO | None = None
+        self._body_at = 0
         self._bodyreplaced = False
         self._headerschanged = False
         self._msg: Message | None = None
@@ -225,6 +228,8 @@ class TestCtx:
 
     def _envfrom(self, *s: str) -> int:
         self._forget()
+        self._body = BytesIO()  # what eom changes where a test goes step by step
+        self._msg = mime.message_from_file(BytesIO())
         self._sender = s[0]
         return self._call("envfrom_bytes", *map(to_bytes, s))
 
@@ -257,6 +262,8 @@ class TestCtx:
         self._close()
 
     def _close(self) -> None:
+        if self._priv is None:  # a test that cleans up, whether it has connected or not
+            return
         try:
             self._call("close")
         finally:
@@ -272,18 +279,24 @@ class TestCtx:
         """Send a message; ends at the first answer that is not CONTINUE, and returns it."""
         content = fp.read()
         draft = _Draft(content, Envelope(sender, (rcpt, *rcpts)))
-        self._body_at = draft._body_at
+        body_at = draft._body_at
         if draft._first_line:  # it is no header, and has been read already
-            self._body_at = content.rfind(b"\n", 0, max(draft._body_at - 1, 0)) + 1
+            body_at = content.rfind(b"\n", 0, max(body_at - 1, 0)) + 1
         result = _answer(self._envfrom(bracketed(sender)))
-        for each in (rcpt, *rcpts):
-            result = result or _answer(self._envrcpt(bracketed(each)))
         self._msg = mime.message_from_file(BytesIO(content))
-        result = result or _answer(self._data())
-        for name, value in draft.wire_headers():
-            result = result or _answer(self._header(to_str(name), value))
-        result = result or _answer(self._eoh())
-        if result := result or self._feed_body(BytesIO(content[self._body_at :])):
+        self._body_at = body_at
+        rest: list[Callable[[], int]] = [
+            *(partial(self._envrcpt, bracketed(each)) for each in (rcpt, *rcpts)),
+            self._data,
+            *(partial(self._header, to_str(name), value) for name, value in draft.wire_headers()),
+            self._eoh,
+            partial(self._feed_body, BytesIO(content[body_at:])),
+        ]
+        for step in rest:
+            if result != milter.CONTINUE:  # None too, of a callback that returns nothing
+                return result
+            result = _answer(step())
+        if result != milter.CONTINUE:
             return result
         self._body = BytesIO()
         self._body.write(content)

@@ -137,8 +137,9 @@ def check_name(
     """Replaces a part by a text, `virus_msg`, if a name of it is not allowed.
 
     savname: the name of the copy that the text speaks of. ckname: says of a name whether it is
-    not allowed. scan_zip: names in archives count too, and what cannot be looked into is not
-    allowed. Nor is a part that was not taken apart (NotTakenApartDefect). Always returns 0.
+    not allowed; a str that it returns stands in the text in the name's place. scan_zip: names in
+    archives count too, and what cannot be looked into is not allowed. Nor is a part that was not
+    taken apart (NotTakenApartDefect). Always returns 0.
     """
     bad = _bad_name(msg, ckname, scan_zip)
     if bad is not None:
@@ -154,8 +155,9 @@ def _bad_name(msg: Any, ckname: Callable[[str], Any], scan_zip: bool) -> str | N
     except zipfile.BadZipFile:
         return msg.get_filename() or "archive"
     for attribute, name in names:
-        if ckname(name):
-            return str((attribute == "zipname" and msg.get_filename()) or name)
+        if found := ckname(name):
+            shown = found if isinstance(found, str) else name
+            return str((attribute == "zipname" and msg.get_filename()) or shown)
     return None
 
 

@@ -167,10 +167,14 @@ class HeaderFields(Message):
         value = self.get("content-transfer-encoding")
         return value if value is None else str(value)
 
+    def getparams(self) -> list[Any]:
+        """The parameters of the Content-Type, as get_params has them; none if it is not there."""
+        found: list[Any] = self.get_params([])
+        return found
+
     getfilename = get_filename
     getheaders = Message.get_all
     getparam = get_param
-    getparams = get_params
     gettype = get_content_type
 
 

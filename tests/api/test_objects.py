@@ -122,7 +122,7 @@ def test_utilities(evaluate: Evaluate) -> None:
         first = Milter.uniqueID()
         record(Milter.uniqueID() - first, Milter.uniqueID() - first)
         record(Milter.param2dict({args!r}), Milter.param2dict([]))
-        record(Milter.dictfromlist({args!r}))
+        record(Milter.dictfromlist({args!r} + ["=x"]))
         record(Milter.envcallback(lambda *a, **k: [a, k], ["<x>", "y=1", "W", "z=2"]))
         record(Milter.decode_mask(5, ("ADDHDRS", "CHGBODY", "ADDRCPT")),
                Milter.decode_mask(0, ("ADDHDRS",)))

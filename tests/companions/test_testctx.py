@@ -149,6 +149,45 @@ def test_macros_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ctx._symlist == expected
 
 
+def test_a_message_step_by_step() -> None:
+    ctx = TestCtx()
+    ctx._connect()
+    ctx._envfrom("<a@b>")
+    assert ctx._envrcpt("<c@d>") == Milter.CONTINUE
+    ctx._header("Subject", "Hi")
+    ctx._eoh()
+    ctx._feed_body(io.BytesIO(b"x" * 8193))
+    assert [len(data) for step, data in seen[-2:] if step == "body"] == [8192, 1]
+    assert ctx._eom() == Milter.ACCEPT
+    assert ctx._msg is not None
+    assert ctx._msg["X-New"] == "v"
+    assert ctx._body is not None
+    assert ctx._body.getvalue() == b"new body\r\n"
+
+
+def test_nothing_returned_ends_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful(Milter.Base):
+        def envfrom(self, f: str, *params: str) -> int:
+            return None  # type: ignore[return-value]
+
+        def header(self, field: str, value: str) -> int:
+            raise AssertionError
+
+    monkeypatch.setattr(Milter, "factory", Forgetful)
+    ctx = TestCtx()
+    ctx._connect()
+    assert ctx._feedFile(io.BytesIO(CONTENT)) is None
+
+
+def test_cleaning_up_without_a_connection() -> None:
+    ctx = TestCtx()
+    ctx._close()
+    with pytest.raises(ValueError, match="invalid ip address"):
+        ctx._connect(ip="unix")
+    ctx._close()
+    assert ctx.getpriv() is None
+
+
 def test_actions_have_their_place() -> None:
     ctx = TestCtx()
     for act in (lambda: ctx.addheader("a", "b"), lambda: ctx.quarantine("x")):

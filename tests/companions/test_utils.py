@@ -74,6 +74,9 @@ def test_addresses_as_the_oracle() -> None:
         {
             "parse_addr('@b:\"x@y\"@z')": "['x@y', 'z']",
             "parse_addr('\"@a:b\"@c')": "['@a:b', 'c']",
+            "parse_addr('\"')": "['\"']",
+            "parse_addr('\"@a\"@c')": "['@a', 'c']",
+            "parse_addr('\"a\"@@c')": "['\"a\"@', 'c']",
         },
     )
     agree("utils", [f"parseaddr({text!r})" for text in FULL], {})

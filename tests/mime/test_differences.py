@@ -37,6 +37,11 @@ DIFFERENCES = {
         "A:b\n y\n:z\n\nc",
     ),
     "a header that is added and deleted": Difference("undone()", True, False),
+    "a header that is not there": Difference(
+        "told('__delitem__', 'C') + told('set_type', 'c/d')[:1]",
+        [["C", None], ["mime-version", None]],
+        [["MIME-Version", "1.0"]],
+    ),
     "replace_header": Difference("told('replace_header', 'A', 'c')", [], [["A", "c"]]),
     "set_boundary": Difference(
         "told('set_boundary', 'x')", [], [["Content-Type", 'a/b; boundary="x"']]

@@ -67,6 +67,15 @@ def test_set_param_of_anything(was: str, value: str) -> None:
     assert message.get_params()[1:] == others
 
 
+def test_getparams_can_be_gone_through() -> None:
+    assert read(b"A: b\n\n").getparams() == []
+    assert read(b'Content-Type: a/b; c="d e"; f\n\n').getparams() == [
+        ("a/b", ""),
+        ("c", "d e"),
+        ("f", ""),
+    ]
+
+
 def test_set_type_and_boundary() -> None:
     message = read(b"A: b\nContent-Type: text/plain (x); a=b;\n name*=x-y''%e9\nC: d\n\n")
     message.set_boundary("e f")

@@ -448,6 +448,13 @@ def test_a_check_of_the_program_s_own() -> None:
     message = read(b"Content-Type: text/plain; name=a.txt\n\nx\n")
     assert mime.check_name(message, ckname=lambda name: name == "a.txt") == 0
     assert message.ismodified()
+    assert "named 'a.txt'" in message.get_payload()
+
+
+def test_what_a_check_says_stands_in_the_warning() -> None:
+    message = read(b"Content-Type: text/plain; name=a.txt\n\nx\n")
+    mime.check_name(message, ckname=lambda name: name == "a.txt" and "no texts on Monday")
+    assert "named 'no texts on Monday'" in message.get_payload()
 
 
 def test_hostile_names_in_the_warning() -> None:
