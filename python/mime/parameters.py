@@ -142,8 +142,8 @@ def parameters(text: str) -> list[tuple[str, str]]:
 
 
 def decoded(pairs: list[tuple[str, str]]) -> list[Parameter]:
-    """Puts together what RFC 2231 cut into parts, and decodes it. Values keep their quotes where
-    they were not put together. What programs put together in several ways comes in each."""
+    """Puts together what RFC 2231 cut into parts, and decodes it. Values that it does not decode
+    keep their quotes. What programs put together in several ways comes in each."""
     whole: list[Parameter] = []
     cut: dict[str, dict[int, list[_Part]]] = {}
     for name, value in pairs:
@@ -152,9 +152,9 @@ def decoded(pairs: list[tuple[str, str]]) -> list[Parameter]:
         if not match or not base:
             whole.append((name, value))
         elif match[2] is None:
-            whole.append((base, _joined([(unquote(value), True)])))
+            whole.append((base, _joined([(value, True)])))
         else:
-            part = (unquote(value), bool(match[3]))
+            part = (value, bool(match[3]))
             cut.setdefault(base, {}).setdefault(int(match[2]), []).append(part)
     for base, parts in cut.items():
         numbers = sorted(parts)
@@ -167,12 +167,16 @@ def decoded(pairs: list[tuple[str, str]]) -> list[Parameter]:
     return whole
 
 
-_Part = tuple[str, bool]  # text, and whether it is percent-encoded
+_Part = tuple[str, bool]  # text as written, and whether it is percent-encoded
 
 
-def _joined(parts: list[_Part]) -> Value:
+def _joined(written: list[_Part]) -> Value:
+    parts = [(unquote(text), extended) for text, extended in written]
     if not any(extended for _, extended in parts):
-        return "".join(text for text, _ in parts)
+        whole = "".join(text for text, _ in parts)
+        if all(text.startswith('"') and _closing_quote(text) > 0 for text, _ in written):
+            whole = '"' + re.sub(r'(["\\])', r"\\\1", whole) + '"'  # a space in it ends nothing
+        return whole
     first, extended = parts[0]
     charset: str | None = None
     language: str | None = None
@@ -206,7 +210,7 @@ def _ways(value: Value) -> Iterator[str]:
     else:
         ways = [unquote(text)]
         if '"' in text:
-            ways.append(text.replace('"', ""))
+            ways += [each.replace('"', "") for each in (text, ways[0])]
             if text.startswith('"'):
                 ways += [text.strip('"').partition(mark)[0].rstrip() for mark in ('"', ";")]
         if not text.startswith('"'):

@@ -24,6 +24,8 @@ NAMES = {
     "space in a token": ("name=a b.exe", "a b.exe"),
     "semicolon in quotes": ('name="a;b.exe"', "a;b.exe"),
     "quote in quotes": (r'name="a\".exe"', 'a".exe'),
+    "quote in quotes, dropped": (r'name="a.e\"xe"', "a.exe"),
+    "quote in quotes, RFC 2231 in parts": (r'name*0="a.e\""; name*1="xe"', "a.exe"),
     "second of two": ('name="a.txt"; name="b.exe"', "b.exe"),
     "RFC 2231": ("name*=utf-8''a%2Eexe", "a.exe"),
     "RFC 2231, Latin-1": ("name*=iso-8859-1'de'%e9.exe", "\xe9.exe"),
@@ -31,6 +33,8 @@ NAMES = {
     "RFC 2231, no charset of mail": ("name*=punycode''a%2Eexe", "a.exe"),
     "RFC 2231, in parts": ("name*0=a.; name*1=exe", "a.exe"),
     "RFC 2231, in any order": ('name*1="exe"; name*0="a."', "a.exe"),
+    "RFC 2231, quoted parts": (r'name*0="\"a\\"; name*1="b.exe"', '"a\\b.exe'),
+    "RFC 2231, one part quoted": ('name*0="a."; name*1=exe b.txt', "a.exe"),
     "RFC 2231, parts of two kinds": ("name*0*=utf-8''a%2E; name*1=exe", "a.exe"),
     "RFC 2231, a part missing": ("name*0=a; name*2=.exe", "a.exe"),
     "RFC 2231 in quotes": ("name*=\"utf-8''a%2Eexe\"", "a.exe"),
@@ -99,6 +103,14 @@ def test_names(header: str, written: str, name: str) -> None:
 def test_readings_stand_there_once() -> None:
     message = read(b'Content-Type: text/plain; name="a.txt"\n\n')
     assert message.getnames() == [("text/plain", ""), ("name", "a.txt")]
+
+
+def test_quoted_parts_are_one_name() -> None:
+    """A space within quotes ends no name, whether RFC 2231 cut the name or not."""
+    message = read(b"""Content-Type: text/plain; name*0="Smith's a.exe"; name*1=" b.txt"\n\n""")
+    assert message.getnames() == [("text/plain", ""), ("name", "Smith's a.exe b.txt")]
+    assert message.getname() == "Smith's a.exe b.txt"
+    assert not mime.defang(message)
 
 
 # A part's header, and a name that some program reads there.
