@@ -6,13 +6,15 @@ import csv
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from math import isfinite
 from typing import TextIO
 
 __all__ = ["Greylist"]
 
 _WAIT = 30  # seconds for others that write
+_MOST = 1 << 62  # messages; SQLite's numbers have 63 bits
 _TABLE = """create table if not exists greylist (
     ip text, sender text, recipient text, firstseen real, lastseen real, cnt integer,
     primary key (ip, sender, recipient))"""
@@ -59,15 +61,21 @@ class Greylist:
         """
         now = time.time() + timeinc
         key = (_storable(ip), _storable(sender), _storable(recipient))
+        with self._alone() as cursor:
+            return self._count(cursor, key, now)
+
+    @contextmanager
+    def _alone(self) -> Iterator[sqlite3.Cursor]:
+        """A transaction; meanwhile no other thread and no other process writes."""
         with self._lock, closing(self.conn.cursor()) as cursor:
-            cursor.execute("begin immediate")  # from here on no other process writes
+            cursor.execute("begin immediate")
             try:
-                count = self._count(cursor, key, now)
+                yield cursor
+                cursor.execute("commit")
             except BaseException:
-                cursor.execute("rollback")
+                if self.conn.in_transaction:  # SQLite ends some itself, as when the disk is full
+                    cursor.execute("rollback")
                 raise
-            cursor.execute("commit")
-        return count
 
     def _count(self, cursor: sqlite3.Cursor, key: tuple[str, str, str], now: float) -> int:
         where = "where ip = ? and sender = ? and recipient = ?"
@@ -104,23 +112,30 @@ class Greylist:
         csv.writer(fp).writerows(rows)
 
     def import_csv(self, fp: Iterable[str]) -> None:
-        """Take triples as export_csv writes them. Raises ValueError; nothing is taken then."""
-        rows = [(*row[:3], float(row[3]), float(row[4]), int(row[5])) for row in _rows(fp)]
-        with self._lock, closing(self.conn.cursor()) as cursor:
-            cursor.execute("begin immediate")
+        """Take triples as export_csv writes them. Raises ValueError, which names the line, for what
+        is none; nothing is taken then."""
+        rows = list(_rows(fp))
+        with self._alone() as cursor:
             cursor.executemany("insert or replace into greylist values (?, ?, ?, ?, ?, ?)", rows)
-            cursor.execute("commit")
 
     def close(self) -> None:
         """Close the database; the object is not used afterwards."""
-        self.conn.close()
+        with self._lock:
+            self.conn.close()
 
 
-def _rows(fp: Iterable[str]) -> Iterable[list[str]]:
-    for row in csv.reader(fp):
-        if len(row) != len(_COLUMNS):
-            raise ValueError(f"not {len(_COLUMNS)} columns: {row!r}")
-        yield row
+def _rows(fp: Iterable[str]) -> Iterator[tuple[str | float, ...]]:
+    reader = csv.reader(fp)
+    try:
+        for row in reader:
+            if len(row) != len(_COLUMNS):
+                raise ValueError(f"not {len(_COLUMNS)} columns: {row!r}")
+            first, last, count = float(row[3]), float(row[4]), int(row[5])
+            if not (isfinite(first) and isfinite(last) and 0 <= count < _MOST):
+                raise ValueError(f"not two times and a count: {row!r}")
+            yield (*map(_storable, row[:3]), first, last, count)
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
 
 
 def _storable(text: str) -> str:

@@ -75,10 +75,52 @@ def test_csv(tmp_path: Path) -> None:
     file.seek(0)
     two.import_csv(file)
     assert two.check("::1", 'a"\n,@b', "c") == 3
-    with pytest.raises(ValueError, match="not 6 columns"):
-        two.import_csv(["a,b"])
     one.close()
     two.close()
+
+
+GOOD = "1.2.3.4,a@b,c@d,0,0,1"
+BAD = {
+    "a,b": "not 6 columns",
+    "a,b,c,0,x,0": "could not convert",
+    "a,b,c,0,nan,0": "not two times and a count",
+    "a,b,c,inf,0,0": "not two times and a count",
+    "a,b,c,0,0,9" + "9" * 30: "not two times and a count",
+    "a,b,c,0,0,-1": "not two times and a count",
+    '"' + "a" * 200000: "field larger than",
+}
+
+
+@pytest.mark.parametrize(("line", "error"), BAD.items(), ids=BAD.values())
+def test_csv_that_is_none(line: str, error: str) -> None:
+    grey = Greylist(":memory:")
+    with pytest.raises(ValueError, match=f"^line 2: {error}"):
+        grey.import_csv([GOOD, line])
+    assert grey.clean() == 0  # the first line has not been taken either
+    grey.import_csv(["\udce9,a,b,0,0,0"])  # and the database can be written to
+    assert grey.clean() == 1
+    grey.close()
+
+
+def test_a_writer_that_was_killed(tmp_path: Path) -> None:
+    """What one was told stays, and the database is free at once for others."""
+    path = str(tmp_path / "grey.db")
+    script = _WORK.replace("range(50)", "iter(int, 1)").replace("grey.check(", "print(grey.check(")
+    script = script.replace('"c@d")', '"c@d"), flush=True)')
+    told = []
+    for _ in range(5):
+        with subprocess.Popen(
+            [sys.executable, "-c", script, path], stdout=subprocess.PIPE, text=True
+        ) as worker:
+            assert worker.stdout is not None
+            told += [int(worker.stdout.readline()) for _ in range(20)]
+            worker.kill()
+            told += [int(line) for line in worker.stdout if line.endswith("\n")]
+    grey = Greylist(path, grey_time=0)
+    assert told == sorted(set(told))
+    assert grey.check("1.2.3.4", "a@b", "c@d") > told[-1] >= 99
+    assert grey.conn.execute("pragma integrity_check").fetchall() == [("ok",)]
+    grey.close()
 
 
 @given(st.text(), st.text())
