@@ -27,7 +27,7 @@ from mime.archives import SuspiciousArchive, zipnames
 from mime.charsets import codec_of
 from mime.html import HTMLScriptFilter, SGMLFilter
 from mime.message import MimeGenerator, MimeMessage, message_from_file
-from mime.parameters import kind_of, unquote
+from mime.parameters import ends_with, kind_of, unquote
 from mime.parameters import split_parameters as _parseparam
 from mime.parse import MAX_DEPTH, MAX_PARTS, NotTakenApartDefect
 
@@ -72,7 +72,6 @@ See your administrator.
 
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml"})
 _HTML_NAMES = (".htm", ".html", ".shtml", ".xht", ".xhtml", ".svg")
-_UNSEEN = ". \\"  # at the end of a name
 _ASCII = bytes(range(32, 127))
 _ASCII_SCRIPT = re.compile(rb"<[^\s<>]*script|<!entity", re.IGNORECASE)
 _META = re.compile(rb"""charset\s*=\s*["']?\s*([!-%*-:?-~]+)""", re.IGNORECASE)
@@ -93,15 +92,10 @@ def check_ext(name: str) -> str | None:
     """`name` if a system might run what it is the name of, by its extension; else None.
 
     What `bad_extensions` holds counts, in any case; also where systems drop what stands within or
-    behind it (what cannot be seen; dots, spaces, backslashes and `::$DATA` at the end).
+    behind it (what cannot be seen; dots, spaces, backslashes and `::$DATA` at the end; all from a
+    NUL on).
     """
-    return name if _ends_with(name, tuple(bad_extensions)) else None
-
-
-def _ends_with(name: str, extensions: tuple[str, ...]) -> bool:
-    text = name if name.isprintable() else "".join(filter(str.isprintable, name))
-    text = text.lower().rstrip(_UNSEEN)
-    return text.removesuffix("::$data").rstrip(_UNSEEN).endswith(extensions)
+    return name if ends_with(name, tuple(bad_extensions)) else None
 
 
 def _parts(msg: Any, scan_rfc822: bool = True) -> Iterator[Any]:
@@ -183,7 +177,7 @@ def check_html(msg: Any, savname: str | None = None) -> int:  # noqa: ARG001 (as
     was = data = msg.get_payload_source()
     charset = None
     for position, codec in enumerate(_codecs(msg, data)):
-        if position and not _ASCII_SCRIPT.search(data):
+        if position and codec == "latin-1" and not _ASCII_SCRIPT.search(data):
             break
         data, new_charset = _filtered(data, codec)
         charset = charset or new_charset
@@ -195,23 +189,26 @@ def check_html(msg: Any, savname: str | None = None) -> int:  # noqa: ARG001 (as
 def _is_html(msg: Any) -> bool:
     kinds = map(kind_of, msg.fields("content-type"))
     return not _HTML_TYPES.isdisjoint(kinds) or any(
-        _ends_with(name, _HTML_NAMES) for _, name in msg.getnames()
+        ends_with(name, _HTML_NAMES) for _, name in msg.getnames()
     )
 
 
-def _codecs(msg: Any, data: bytes) -> tuple[str, ...]:
+def _codecs(msg: Any, data: bytes) -> list[str]:
     """What to read HTML as, in turn: Latin-1, which keeps all bytes, stands for all charsets in
-    which ASCII means what it says. Others come before it, for who believes in the charset."""
-    for mark, codec in _MARKS:
-        if data.startswith(mark):
-            return (codec,)
-    name = codec_of(msg.get_content_charset())
-    if not name and (meta := _META.search(data, 0, 4096)):
-        name = codec_of(meta[1].decode())
-    name = name or "ascii"
-    if name.startswith(("iso2022", "hz")) or _ASCII.decode(name, "replace") != _ASCII.decode():
-        return (_NO_MARK.get(name, name), "latin-1")
-    return ("latin-1",)
+    which ASCII means what it says. Others come before it: what the data begin with, and the first
+    and the last charset that the header names, for who believes in that one."""
+    found = [codec for mark, codec in _MARKS if data.startswith(mark)][:1]
+    names = [text for attribute, text in msg.getnames() if attribute == "charset"]
+    named = [name for name in map(codec_of, names) if name]
+    if not (found or named) and (meta := _META.search(data, 0, 4096)):
+        named = list(filter(None, [codec_of(meta[1].decode())]))
+    found += [_NO_MARK.get(name, name) for name in named[:1] + named[-1:] if _is_shifted(name)]
+    return [*dict.fromkeys(found), "latin-1"]
+
+
+def _is_shifted(name: str) -> bool:
+    """Whether ASCII may mean something else in a charset."""
+    return name.startswith(("iso2022", "hz")) or _ASCII.decode(name, "replace") != _ASCII.decode()
 
 
 def _filtered(data: bytes, codec: str) -> tuple[bytes, str | None]:

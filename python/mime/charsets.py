@@ -9,10 +9,16 @@ __all__ = ["as_bytes", "as_text", "codec_of"]
 # Python's own codecs that are no charsets of mail. The first two take time that grows with the
 # square of the text; the next two warn about what is in it.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"})
+# Other names of UTF-7, in which scripts are hidden, that mail programs know and Python does not.
+_UTF_7 = frozenset(
+    {"csunicode11utf7", "unicode-2-0-utf-7", "x-unicode-1-1-utf-7", "x-unicode-2-0-utf-7"}
+)
 
 
 def codec_of(charset: str | None) -> str | None:
     """The name of Python's codec for a charset; None if there is none."""
+    if charset and charset.lower() in _UTF_7:
+        return "utf-7"
     try:
         name = codecs.lookup(charset or "").name
         b"-".decode(name, "replace")  # LookupError for codecs that make no text

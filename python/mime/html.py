@@ -38,10 +38,10 @@ _SCRIPT_START = re.compile(
 # In an entity of XML these spell markup, when it is referred to: "<", or "&" in front of such.
 _SPELLED = re.compile(r"&#(?:0*(?:60|38)|x0*(?:3c|26));", re.IGNORECASE)
 _DOCTYPE = re.compile(r"""<!doctype(?:"[^"]*"|'[^']*'|[^>"'\[])*>""", re.IGNORECASE)
-_SCRIPT_END = re.compile(rf"</(?:[^\s/><]*:)?script(?={_SPACE}|[/>])", re.IGNORECASE)
-_ENDS = {
-    name: re.compile(rf"</{name}(?={_SPACE}|[/>])", re.IGNORECASE) for name in sorted(_TEXT_ONLY)
-}
+# In other letters that are an i or an s without case ("\u0131", "\u017f") no tag is spelled.
+_LETTERS = re.IGNORECASE | re.ASCII
+_SCRIPT_END = re.compile(rf"</(?:[^\s/><]*:)?script(?={_SPACE}|[/>])", _LETTERS)
+_ENDS = {name: re.compile(rf"</{name}(?={_SPACE}|[/>])", _LETTERS) for name in sorted(_TEXT_ONLY)}
 
 Attributes = list[tuple[str, str | None]]
 
@@ -88,7 +88,8 @@ class _Tokens:
                 yield from self.comment(token)
                 at = data = token.end
                 continue
-            if self.is_torn(token.end, self.end_in_xml(token)):
+            end = self.end_in_xml(token)
+            if end < 0 or self.is_torn(token.end, end):
                 break
             yield token
             at = data = token.end
@@ -124,12 +125,15 @@ class _Tokens:
         return False
 
     def end_in_xml(self, token: _Token) -> int:
-        """Where a token ends for readers of XML, and in SVG, if that is further on."""
+        """Where a token ends for readers of XML, and in SVG, if that is further on; -1 if they
+        differ: in Shift_JIS, Big5 and GBK a "]" may be the second byte of another character."""
         for begins, ends in _XML.items() if token.kind == "special" else ():
             if not self.text.startswith(begins, token.start) or token.start < self.seen[begins]:
                 continue
             end = self.text.find(ends, token.start)
             self.seen[begins] = end + len(ends) if end >= 0 else len(self.text)
+            if ends[0] == "]" and not self.text[max(end - 1, 0) : max(end, 0)].isascii():
+                return -1
             return max(token.end, end + len(ends))
         return token.end
 

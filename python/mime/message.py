@@ -193,7 +193,7 @@ class MimeMessage(HeaderFields):
             return False
         return (
             self.get_content_type() in _ZIP_TYPES
-            or any(name.lower().rstrip(". ").endswith(".zip") for _, name in names)
+            or any(parameters.ends_with(name, (".zip",)) for _, name in names)
             or self.get_payload_source().startswith(b"PK\x03\x04")
         )
 

@@ -21,6 +21,7 @@ __all__ = [
     "Parameter",
     "Value",
     "decoded",
+    "ends_with",
     "kind_of",
     "located",
     "parameters",
@@ -43,6 +44,7 @@ _KIND = re.compile(r'[\s"]*([^\s/;,"(]+)\s*/\s*([^\s/;,"(]+)(?=[\s;,"(]|\Z)')
 _CONTINUED = re.compile(r"([^*]*)\*(?:([0-9]{1,9})(\*?))?\Z")
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?")
+_UNSEEN = ". \\"  # at the end of a name
 
 
 def unquote(text: str) -> str:
@@ -221,6 +223,17 @@ def _ways(value: Value) -> Iterator[str]:
         if "=?" in way:
             yield _words_decoded(way)
             yield _words_decoded(way, are_charsets_known=False)
+
+
+def ends_with(name: str, extensions: tuple[str, ...]) -> bool:
+    """Whether a file of this name has one of the extensions, in any case, to some system: what it
+    drops within or behind a name does not count."""
+    return any(_seen(each).endswith(extensions) for each in {name, name.partition("\0")[0]})
+
+
+def _seen(name: str) -> str:
+    text = name if name.isprintable() else "".join(filter(str.isprintable, name))
+    return text.lower().rstrip(_UNSEEN).removesuffix("::$data").rstrip(_UNSEEN)
 
 
 def located(text: str) -> Iterator[str]:

@@ -70,6 +70,18 @@ PAGES = {
         '<svg><![CDATA[><a title="]]><script>a</script>">',
         '<svg><![CDATA[><a title="]]>{}">',
     ),
+    "CDATA of XML, in Shift_JIS": (
+        '<svg><![CDATA[ \x81]]> <a title="]]><script>b</script>">',
+        '<svg><![CDATA[ \x81]]> <a title="]]>{}">',
+    ),
+    "letters without case in an end tag": (
+        '<title></t\u0131tle><a title="</title><script>b</script>">',
+        '<title></t\u0131tle><a title="</title>{}">',
+    ),
+    "another": (
+        '<style></\u017ftyle><a title="</style><script>b</script>">',
+        '<style></\u017ftyle><a title="</style>{}">',
+    ),
     "entities of XML": (
         "<!DOCTYPE x [<!ENTITY a '<script>b</script>'>]>",
         "<!DOCTYPE x [<!ENTITY a '{}'>]>",
@@ -317,6 +329,19 @@ HIDDEN = {
     ),
     "a charset that is a lie": (b"<script>b</script>c", "utf-16", MSG.encode() + b"c"),
     "another": (b"<script>b</script>c", "cp037", MSG.encode() + b"c"),
+    "a mark that lies": (
+        b"\xff\xfe<script>b</script>c",
+        "utf-8",
+        b"\xff\xfe" + MSG.encode() + b"c",
+    ),
+    "a mark that lies, in UTF-7": (
+        b"\xff\xfe+ADw-script+AD4-b",
+        "utf-7",
+        b"+//3//Q" + MSG.encode(),
+    ),
+    "UTF-7 by another name": (b"+ADw-script+AD4-b", "unicode-2-0-utf-7", MSG.encode()),
+    "UTF-7 with a comment": (b"+ADw-script+AD4-b", "utf-7 (c)", MSG.encode()),
+    "UTF-7 behind another": (b"+ADw-script+AD4-b", "utf-8; charset=utf-7", MSG.encode()),
     "a page that lies": (
         b"<meta charset=utf-16><script>b</script>c",
         "",
