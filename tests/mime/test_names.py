@@ -6,6 +6,7 @@ import contextlib
 import io
 import random
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 
@@ -50,6 +51,7 @@ NAMES = {
     "unterminated": ('name="a.exe', "a.exe"),
     "unterminated, more after": ('name="a.exe; x=y', "a.exe"),
     "trailing dots": ('name="a.exe.. ."', "a.exe.. ."),
+    "text behind a NUL": ('name="a.exe\0.txt"', "a.exe\0.txt"),
     "trailing NUL": ('name="a.exe\0"', "a.exe\0"),
     "folded": ('name="a\n .exe"', "a\n .exe"),
     "8-bit UTF-8": ('name="\xc3\xa9.exe"', "\xe9.exe"),
@@ -444,3 +446,55 @@ def test_any_damage(seed: int, times: int) -> None:
         names(bytes(data))
     with pytest.raises(mime.SuspiciousArchive):
         mime.zipnames(bytes(data[: chance.randrange(len(data))]))
+
+
+def hidden(data: bytes) -> bytes:
+    """An archive with a member more that its directory does not have."""
+    member, directory = zipped({"a.exe": b"x"}).split(b"PK\1\2")[0], data.index(b"PK\1\2")
+    changed = bytearray(data[:directory] + member + data[directory:])
+    struct.pack_into("<I", changed, len(changed) - 6, directory + len(member))
+    return bytes(changed)
+
+
+def commented(data: bytes, comment: bytes) -> bytes:
+    """An archive with another one as its comment."""
+    return data[:-2] + struct.pack("<H", len(comment)) + comment
+
+
+HARMLESS = zipped({"b.txt": b"x"})
+TWO_READINGS = {
+    "in front": zipped({"a.exe": b"x"}) + HARMLESS,
+    "behind": HARMLESS + zipped({"a.exe": b"x"}),
+    "as a comment": commented(HARMLESS, zipped({"a.exe": b"x"})),
+    "under a comment": commented(zipped({"a.exe": b"x"}), HARMLESS),
+    "not in the directory": hidden(HARMLESS),
+    "an archive, by what is not seen": zipped({"a.zip::$DATA": zipped({"a.exe": b"x"})}),
+}
+
+
+@pytest.mark.parametrize("data", TWO_READINGS.values(), ids=TWO_READINGS)
+def test_archives_that_programs_read_differently(data: bytes) -> None:
+    assert "a.exe" in names(data)
+
+
+def test_names_of_members_that_overlap_take_no_memory() -> None:
+    """Each entry of the directory has its own place for a name, but they may all be the same."""
+    name = b"a" * 60_000
+    head = struct.pack("<4s5H3I2H", b"PK\3\4", 20, *[0] * 7, len(name), 0) + name
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, *[0] * 7, 1, *[0] * 6) + b"b"
+    count = 5000
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(entry) * count, len(head), 0)
+    data = head + entry * count + end
+    tracemalloc.start()
+    try:
+        assert len(names(data)) == 2 * count
+        assert tracemalloc.get_traced_memory()[1] <= 50 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["a.zip::$DATA", "a.zip\1", "a.zip. "])
+def test_archives_by_a_name_that_is_not_all_seen(name: str) -> None:
+    head = f'Content-Type: a/b; name="{name}"\nContent-Transfer-Encoding: binary\n\n'
+    message = read(head.encode() + b"begins otherwise" + zipped({"b.exe": b"y"}))
+    assert ("zipname", "b.exe") in message.getnames(True)
