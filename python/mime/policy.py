@@ -11,6 +11,7 @@ __all__ = ["MimePolicy", "Written"]
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
 _FOLD = re.compile(r"[\r\n]+([ \t]?)")
+_LONG = 998  # characters; a line of a header has no more (RFC 5322, 2.1.1)
 # What is a line end to Python, and to `email` where it folds, but not in mail.
 _NO_LINE_END = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
 
@@ -45,6 +46,13 @@ class MimePolicy(Compat32):
     def header_fetch_parse(self, name: str, value: Any) -> Any:
         """The value alone, without its source."""
         return super().header_fetch_parse(name, str(value) if isinstance(value, Written) else value)
+
+    def fold(self, name: str, value: Any) -> str:
+        """The lines of a header as text. `email` takes quadratic time for a line that nothing
+        limits, so that long ones are folded all the same."""
+        if not self.max_line_length and len(value) > _LONG:
+            return self.clone(max_line_length=78).fold(name, value)
+        return super().fold(name, value)
 
     def fold_binary(self, name: str, value: Any) -> bytes:
         """The lines of a header."""

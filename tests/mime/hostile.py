@@ -145,6 +145,8 @@ SHAPES = {
     "parts that are copied": Shape(_many(b"--B\nA: b\n\n\xe9\n", _MULTIPART), copies),
     "levels that are copied": Shape(_many(b"Content-Type: message/rfc822\n\n"), copies),
     "header fields that are copied": Shape(_many(b"A: \xe9\n"), copies),
+    "a long header that is copied": Shape(_many(b"a b ", b"A: "), copies),
+    "a long header of 8-bit text that is copied": Shape(_many(b"\xe9 ", b"A: "), copies),
     "several Content-Types": Shape(_many(b"Content-Type: a/b; name=c\n"), whole),
     "locations": Shape(_many(b"Content-Location: a/b%4\n"), whole),
     "padding in base64": Shape(
