@@ -118,7 +118,7 @@ class _Tokens:
                 at += 1
                 continue
             at = token.end
-            if token.kind == "start" and token.name in _TEXT_ONLY:
+            if at >= 0 and token.kind == "start" and token.name in _TEXT_ONLY:
                 at = self.end_of(_ENDS[token.name], at)
             if not 0 <= at <= end:
                 return True

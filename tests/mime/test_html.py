@@ -61,6 +61,10 @@ PAGES = {
         '<!--[if x]><a title="--><script>b</script>">',
         '<!--[if x]><a title="-->{}">',
     ),
+    "conditional, with a title that never ends and the end of another": (
+        "</title><!--[if x]><title \0--><script>b</script>",
+        "</title><!--[if x]><title \0-->{}",
+    ),
     "downlevel-revealed": ("<![if !IE]><script>1</script><![endif]>", "<![if !IE]>{}<![endif]>"),
     "CDATA": ("<![CDATA[<script>]]>x", "<![CDATA[<script>]]>x"),
     "CDATA that ends early": ("<svg><![CDATA[><script>a</script>]]>", "<svg><![CDATA[>{}]]>"),
