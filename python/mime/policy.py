@@ -27,6 +27,10 @@ class Written(str):
 class MimePolicy(Compat32):
     """The `compat32` policy, but headers that are not changed are written as they were."""
 
+    #: Newer releases of `email` refuse to write a header that has odd line ends. What came so goes
+    #: so, and values that a program sets are made safe below.
+    verify_generated_headers = False
+
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         """Keeps the source of a header beside its value. White space in front of the colon, an old
         form (RFC 5322, 4.5), does not belong to the name."""
