@@ -20,6 +20,7 @@ import re
 import socket
 import zipfile
 from collections.abc import Callable, Iterator
+from email.errors import MessageDefect
 from typing import Any
 
 from mime import transfer
@@ -29,7 +30,7 @@ from mime.html import HTMLScriptFilter, SGMLFilter
 from mime.message import MimeGenerator, MimeMessage, message_from_file
 from mime.parameters import ends_with, kind_of, unquote
 from mime.parameters import split_parameters as _parseparam
-from mime.parse import MAX_DEPTH, MAX_PARTS, NotTakenApartDefect
+from mime.parse import MAX_DEPTH, MAX_PARTS, NotTakenApartDefect, SeveralReadingsDefect
 
 __all__ = [
     "MAX_DEPTH",
@@ -40,6 +41,7 @@ __all__ = [
     "MimeMessage",
     "NotTakenApartDefect",
     "SGMLFilter",
+    "SeveralReadingsDefect",
     "SuspiciousArchive",
     "_parseparam",
     "bad_extensions",
@@ -99,12 +101,13 @@ def check_ext(name: str) -> str | None:
 
 
 def _parts(msg: Any, scan_rfc822: bool = True) -> Iterator[Any]:
-    """All parts that hold no others, and all messages inside, in front of what they hold."""
+    """All parts that hold no others, all messages inside, and all parts that mail programs take
+    apart in several ways, in front of what they hold."""
     waiting = [msg]
     while waiting:
         part = waiting.pop()
         is_message = part.get_content_maintype() == "message"
-        if is_message or not part.is_multipart():
+        if is_message or not part.is_multipart() or _has(part, SeveralReadingsDefect):
             yield part
         if part.is_multipart() and (scan_rfc822 or not is_message):
             waiting += reversed(part.get_payload())
@@ -133,7 +136,8 @@ def check_name(
     savname: the name of the copy that the text speaks of. ckname: says of a name whether it is
     not allowed; a str that it returns stands in the text in the name's place. scan_zip: names in
     archives count too, and what cannot be looked into is not allowed. Nor is a part that was not
-    taken apart (NotTakenApartDefect). Always returns 0.
+    taken apart (NotTakenApartDefect), or that programs take apart in several ways
+    (SeveralReadingsDefect). Always returns 0.
     """
     bad = _bad_name(msg, ckname, scan_zip)
     if bad is not None:
@@ -142,8 +146,10 @@ def check_name(
 
 
 def _bad_name(msg: Any, ckname: Callable[[str], Any], scan_zip: bool) -> str | None:
-    if any(isinstance(defect, NotTakenApartDefect) for defect in msg.defects):
+    if _has(msg, NotTakenApartDefect):
         return "too many parts"
+    if _has(msg, SeveralReadingsDefect):
+        return "parts that programs read differently"
     try:
         names = msg.getnames(scan_zip)
     except zipfile.BadZipFile:
@@ -153,6 +159,10 @@ def _bad_name(msg: Any, ckname: Callable[[str], Any], scan_zip: bool) -> str | N
             shown = found if isinstance(found, str) else name
             return str((attribute == "zipname" and msg.get_filename()) or shown)
     return None
+
+
+def _has(msg: Any, kind: type[MessageDefect]) -> bool:
+    return any(isinstance(defect, kind) for defect in msg.defects)
 
 
 def _replace(msg: Any, name: str, savname: str | None) -> None:

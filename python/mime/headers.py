@@ -152,6 +152,17 @@ class HeaderFields(Message):
             value = value[2].encode("latin-1", "replace").decode("ascii", "surrogateescape")
         return parameters.unquote(value).rstrip() or failobj
 
+    def boundaries(self) -> list[str]:
+        """Every boundary that some mail program might read, in any Content-Type."""
+        return [
+            text
+            for field in self.fields("content-type")
+            if "boundary" in field.lower()
+            for name, value in parameters.decoded(parameters.parameters(field))
+            if name == "boundary"
+            for text in parameters.readings(value)
+        ]
+
     def getname(self) -> Any:
         """The parameter `name` of the Content-Type; None if there is none."""
         return self.get_param("name")

@@ -12,12 +12,20 @@ from dataclasses import dataclass, field
 from email import errors
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mime import charsets
 from mime.policy import Written
 
 if TYPE_CHECKING:
     from mime.message import MimeMessage
 
-__all__ = ["MAX_DEPTH", "MAX_PARTS", "NotTakenApartDefect", "Origin", "parse"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_PARTS",
+    "NotTakenApartDefect",
+    "Origin",
+    "SeveralReadingsDefect",
+    "parse",
+]
 
 MAX_DEPTH = 100
 """Levels of parts within parts that are taken apart; a part below is left whole."""
@@ -28,12 +36,18 @@ _HEADER = re.compile(rb"(?:(?:From |[!-9;-~]*[ \t]*:|[ \t])[^\r\n]*(?:\r\n|\r|\n
 _LINE = re.compile(rb"[^\r\n]+(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _DASHES = re.compile(rb"(?:\A|(?<=[\r\n]))--([^\r\n]*)(?:\r\n|\r|\n|\Z)")
+_UNSEEN = b" \t\v\f\0"  # at the end of a delimiter
 _BLOCK = re.compile(rb"(?:[^\r\n]+(?:\r\n|\r|\n|\Z))+")
 _CR = re.compile(r"\r\n?")
 
 
 class NotTakenApartDefect(errors.MessageDefect):
     """A part was left whole: the message has more than MAX_PARTS, or it lies below MAX_DEPTH."""
+
+
+class SeveralReadingsDefect(errors.MessageDefect):
+    """Mail programs differ on where the parts of a part begin: the boundary that we go by is not
+    the only one that its header can be read to name, and there are lines that begin with others."""
 
 
 @dataclass(eq=False)
@@ -93,8 +107,12 @@ class _Scan:
     def __init__(self, data: bytes, root: MimeMessage) -> None:
         self.data = data
         self.new_part = root.new_part
+        self.all_lines: set[bytes] | None = (
+            None  # what begins with two dashes, once it is asked for
+        )
         self.lines = _DASHES.finditer(data)
         self.line = next(self.lines, None)
+        self.has_lines = self.line is not None
         self.open: list[Origin] = []
         self.known: dict[bytes, list[int]] = {}  # boundary: levels of `open`
         self.count = 0
@@ -123,6 +141,8 @@ class _Scan:
             part = self.open[-1]
             kind = message.get_content_type()
             multipart = kind.startswith("multipart/")
+            if self.has_several_readings(message, multipart):
+                message.defects.append(SeveralReadingsDefect())
             if kind == "message/delivery-status" or not (multipart or kind.startswith("message/")):
                 return found
             if len(self.open) > MAX_DEPTH or self.count >= MAX_PARTS:
@@ -152,6 +172,18 @@ class _Scan:
             self.open[-1].parts.append(part)
         self.open.append(part)
         return found
+
+    def has_several_readings(self, message: MimeMessage, multipart: bool) -> bool:
+        """Whether a part's header names a boundary that is not the one we take, of lines that are
+        there; or none, though there are lines that some program may take for delimiters."""
+        boundary = message.get_boundary() if multipart else None
+        if multipart and boundary is None:
+            return self.has_lines
+        others = {charsets.as_bytes(name).rstrip(_UNSEEN) for name in message.boundaries()}
+        others -= {b"", charsets.as_bytes(boundary or "").rstrip(_UNSEEN)}
+        if others and self.all_lines is None:
+            self.all_lines = {line[1].rstrip(_UNSEEN) for line in _DASHES.finditer(self.data)}
+        return bool(others) and not others.isdisjoint(self.all_lines or ())
 
     def expect(self, part: Origin) -> None:
         """A multipart: from now on its delimiters are looked for."""

@@ -103,6 +103,11 @@ SHAPES = {
     "levels with one boundary": Shape(
         _many(b"Content-Type: multipart/mixed; boundary=B\n\n--B\n"), whole
     ),
+    "parts with two boundaries": Shape(
+        _many(b"--B\nContent-Type: multipart/mixed; boundary=C; boundary=D\n\nx\n", _MULTIPART),
+        whole,
+    ),
+    "boundaries": Shape(_numbered(b"Content-Type: multipart/mixed; boundary=#\n"), whole),
     "header fields": Shape(_many(b"A: b\n"), whole),
     "header lines that are none": Shape(_many(b":\nFrom x\n y\n"), whole),
     "a folded header": Shape(_many(b" x\n", b"A: b\n"), whole),

@@ -82,6 +82,8 @@ DIFFERENCES = {
     "a message inside that is encoded": Difference("encoded()", False, True),
     "a message inside": Difference("'boundary=' in changed_inside()", True, False),
     "archives within archives": Difference("deep()", False, True),
+    "a member that not all programs see": Difference("behind_another()", False, True),
+    "boundaries that programs read differently": Difference("two_boundaries()", False, True),
     "HTML by its name": Difference(
         "named(b'a.htm'), named(b'a.html')", [True, False], [True, True]
     ),
@@ -138,6 +140,24 @@ def changed_inside():
     message = read(INNER)
     mime.defang(message)
     return message.as_bytes().decode()
+def behind_another():
+    archives = b""
+    for name in ("a.exe", "b.txt"):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr(name, "x")
+        archives += out.getvalue()
+    head = b"Content-Type: application/zip; name=a.zip\nContent-Transfer-Encoding: base64\n\n"
+    msg = read(head + base64.encodebytes(archives))
+    mime.defang(msg, scan_zip=True)
+    return msg.ismodified()
+
+def two_boundaries():
+    head = b"Content-Type: multipart/mixed; boundary=A; boundary=B\n\n--A\n\nx\n--B\n"
+    msg = read(head + b"Content-Disposition: attachment; filename=a.exe\n\nx\n--B--\n--A--\n")
+    mime.defang(msg)
+    return msg.ismodified()
+
 def deep():
     data = b"x"
     for name in ["a.txt"] + ["a.zip"] * 5:

@@ -590,3 +590,50 @@ def test_milter_does_not_import_it() -> None:
     code = "import sys, Milter; print({'mime', 'email', 'zipfile', 'html'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+# A header of which mail programs read boundaries other than ours, or find one where we do not.
+SEVERAL_READINGS = {
+    "a second Content-Type": "text/plain\nContent-Type: multipart/mixed; boundary=B",
+    "two multiparts": "multipart/mixed; boundary=A\nContent-Type: multipart/mixed; boundary=B",
+    "two parameters": "multipart/mixed; boundary=A; boundary=B",
+    "RFC 2231": "multipart/mixed; boundary=A; boundary*0=B",
+    "a comment": "multipart/mixed; boundary=B (c)",
+    "a comment in front": "multipart/mixed; (c) boundary=B",
+    "text behind it": "multipart/mixed; boundary=B A",
+    "an open quote": 'multipart/mixed; boundary="B',
+    "an encoded word": 'multipart/mixed; boundary="=?us-ascii?q?B?="',
+    "no semicolon": "multipart/mixed boundary=B",
+    "no boundary": "multipart/mixed",
+    "no type": "multipart; boundary=B",
+    "a NUL in the type": "multi\0part/mixed; boundary=B",
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL_READINGS.values(), ids=SEVERAL_READINGS)
+def test_boundaries_that_programs_read_differently(kind: str) -> None:
+    evil = "--B\nContent-Disposition: attachment; filename=a.exe\n\nx\n--B--\n"
+    body = f"--A\n\nx\n{evil}--A--\n" if "=A" in kind else evil
+    data = f"Content-Type: {kind}\n\n{body}".encode()
+    message = read(data)
+    assert message.as_bytes() == data
+    assert any(isinstance(each, mime.SeveralReadingsDefect) for each in message.defects)
+    assert mime.defang(message)
+    assert b"a.exe" not in message.as_bytes()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        'multipart/mixed; boundary="B "',
+        'multipart/mixed; boundary=""B""',
+        "multipart/mixed; boundary=B; boundary=A",
+        "multipart/mixed; boundary*=us-ascii''B; boundary=B",
+        'multipart/mixed; boundary="B"; name="A"',
+    ],
+)
+def test_boundaries_with_one_reading_of_what_is_there(kind: str) -> None:
+    message = read(f"Content-Type: {kind}\n\n--B\n\nx\n--B--\n".encode())
+    assert len(message.get_payload()) == 1
+    assert not message.defects
+    assert not mime.defang(message)
