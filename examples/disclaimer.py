@@ -7,10 +7,10 @@ Run it before a filter that signs. Mail that is signed or encrypted itself is le
 """
 
 import base64
+import binascii
 import html
 import io
 import os
-import quopri
 import re
 import socket
 from collections import Counter
@@ -157,13 +157,19 @@ def add_disclaimer(part):
     if encoding == "base64":
         part.set_payload(base64.encodebytes(data).decode("ascii"))
     elif encoding == "quoted-printable":
-        part.set_payload(quopri.encodestring(data).decode("ascii"))
+        part.set_payload(quoted_printable(data))
     elif encoding == "7bit" and not data.isascii():
-        part.set_payload(quopri.encodestring(data).decode("ascii"))
+        part.set_payload(quoted_printable(data))
         del part["Content-Transfer-Encoding"]
         part["Content-Transfer-Encoding"] = "quoted-printable"
     else:
         part.set_payload(data)
+
+
+def quoted_printable(data):
+    """Data in quoted-printable. A CR or LF alone is no line end, and stays what it is."""
+    is_text = not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
+    return binascii.b2a_qp(data, istext=is_text).decode("ascii")
 
 
 def with_disclaimer(part, text):

@@ -239,3 +239,14 @@ def test_hostile(mta: MTA, ascii_mta: MTA, name: str) -> None:
         if result.changes:
             assert result.message is not None
             assert one.send(result.message).changes == ()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"), [("quoted-printable", b"a=0Db=0Ac\n"), ("base64", b"YQ1iCmMK\n")]
+)
+def test_what_is_no_line_end_stays(mta: MTA, encoding: str, body: bytes) -> None:
+    message = read(mta.send(PLAIN.format("utf-8", encoding).encode() + body).message)
+    content = message.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    assert content.startswith(b"a\rb\nc")
+    assert "not for others" in content.decode()
