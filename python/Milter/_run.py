@@ -32,8 +32,11 @@ def runmilter(
     callback that sends nothing, its MTA is told to wait on; 0 for never. Flags, exception policy
     and backlog are those of the module-level functions. In the main thread SIGTERM and SIGHUP stop
     and SIGINT aborts, where the program has set no handlers. May be called again. Raises
-    milter.error if it cannot listen, or runs already.
+    milter.error if it cannot listen, or runs already, TypeError for a socketname that is no str.
     """
+    if not isinstance(socketname, str):  # often a setting that is missing
+        kind = type(socketname).__name__
+        raise TypeError(f"socketname must be a str such as 'unix:/run/filter/socket', not {kind}")
     flags, policy, default_timeout, backlog = milter._settings()
     server = Server(
         _factory,

@@ -90,14 +90,15 @@ MAX_ENCODED = 5
 """Levels of messages in a transfer encoding, within each other, that are looked into."""
 
 
-def check_ext(name: str) -> str | None:
-    """`name` if a system might run what it is the name of, by its extension; else None.
+def check_ext(name: str | None) -> str | None:
+    """`name` if a system might run what it is the name of, by its extension; else None, as for
+    None, the name of a part that has none.
 
     What `bad_extensions` holds counts, in any case; also where systems drop what stands within or
     behind it (what cannot be seen; dots, spaces, backslashes and `::$DATA` at the end; all from a
     NUL on).
     """
-    return name if ends_with(name, tuple(bad_extensions)) else None
+    return name if name and ends_with(name, tuple(bad_extensions)) else None
 
 
 def _parts(msg: Any, scan_rfc822: bool = True) -> Iterator[Any]:

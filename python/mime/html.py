@@ -43,7 +43,7 @@ _LETTERS = re.IGNORECASE | re.ASCII
 _SCRIPT_END = re.compile(rf"</(?:[^\s/><]*:)?script(?={_SPACE}|[/>])", _LETTERS)
 _ENDS = {name: re.compile(rf"</{name}(?={_SPACE}|[/>])", _LETTERS) for name in sorted(_TEXT_ONLY)}
 
-Attributes = list[tuple[str, str | None]]
+Attributes = list[tuple[str, str]]
 
 
 class _Token(NamedTuple):
@@ -201,7 +201,9 @@ class _Tokens:
         while match := _ATTRIBUTE.match(self.text, at):
             at = match.end()
             if match[1]:
-                attributes.append((match[1].lower(), _unquoted(match[2])))
+                key = match[1].lower()
+                # In SGML an attribute without a value is a value without its name.
+                attributes.append((key, key if match[2] is None else _unquoted(match[2])))
         end = at + 1 if self.text.startswith(">", at) else -1
         return _Token(kind, start, end, name, attributes)
 
@@ -210,7 +212,7 @@ def _is_script(name: str) -> bool:
     return name.rpartition(":")[2] == "script"
 
 
-def _unquoted(value: str | None) -> str | None:
+def _unquoted(value: str) -> str:
     return value[1:-1] if value and value[0] in "\"'" else value
 
 

@@ -288,6 +288,7 @@ DIFFERENCES = {
     ),
     "self.setreply('550', '5.7.1', 'a\\0b')": Difference(([], "ValueError"), ([], "error"), NO_NUL),
     "setdbg(-1)": Difference("ok", "error", "A level is 0 or more."),
+    "settimeout(-1)": Difference("ok", "error", "A time is 0 or more."),
     "@noreply on header_bytes": Difference(
         "ValueError",
         "ok",

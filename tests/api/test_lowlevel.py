@@ -298,9 +298,10 @@ def test_arguments(evaluate: Evaluate, call: str, result: str) -> None:
     assert value is None if kind == "ok" else value != ""
 
 
-def test_a_negative_level(evaluate: Evaluate, package: str) -> None:
-    ((kind,),) = evaluate("record(attempt(milter.setdbg, -1)[0])")
-    assert kind == expected(package, "setdbg(-1)")
+@pytest.mark.parametrize("function", ["setdbg", "settimeout"])
+def test_negative_numbers(evaluate: Evaluate, package: str, function: str) -> None:
+    ((kind,),) = evaluate(f"record(attempt(milter.{function}, -1)[0])")
+    assert kind == expected(package, f"{function}(-1)")
 
 
 def test_what_functions_return(evaluate: Evaluate) -> None:

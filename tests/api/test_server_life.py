@@ -446,6 +446,21 @@ def test_a_fork_in_a_callback(start: Start, end: str, status: int) -> None:
     assert program.seen() == [(status,)] * 3
 
 
+def test_a_socket_that_is_not_set_is_refused() -> None:
+    """Not served where nobody can find it."""
+    run_python(
+        """
+        import Milter
+        try:
+            Milter.runmilter("test", None)
+        except TypeError as error:
+            assert "must be a str such as 'unix:" in str(error), error
+        else:
+            raise AssertionError
+        """
+    )
+
+
 def test_a_child_has_a_filter_of_its_own(tmp_path: Path) -> None:
     """Also where the parent's main() runs."""
     run_python(

@@ -172,6 +172,10 @@ def test_check_ext(name: str, is_bad: bool) -> None:
     assert mime.check_ext(name) == (name if is_bad else None)
 
 
+def test_a_part_without_a_name_is_allowed() -> None:
+    assert mime.check_ext(read(b"A: b\n\n").get_filename()) is None
+
+
 def test_the_lists_are_the_program_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mime, "bad_extensions", [".xyz"])
     assert mime.check_ext("a.xyz") == "a.xyz"
