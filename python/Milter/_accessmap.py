@@ -53,7 +53,7 @@ def _text(path: str) -> Entries:
     """What makemap and postmap are given: `key value`, comments, lines that go on in the next."""
     data = Path(path).read_bytes()
     if b"\0" in data:
-        raise ValueError("it has NULs")
+        raise ValueError("it has NULs: name the text that it was made from")
     lines: list[list[bytes]] = []
     for line in data.splitlines():
         if not line.strip() or line.lstrip().startswith(b"#"):

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from email.header import Header
 from email.message import Message
 from email.parser import HeaderParser
+from types import SimpleNamespace
 from typing import Any
 
 from Milter import __version__
@@ -36,8 +37,8 @@ _NOBODY = (450, "No MX servers available")
 _NULL_MX = (556, "Domain does not accept mail")
 
 
-class Vars:
-    """An object without attributes, for programs that have no other one for `create_msg`."""
+class Vars(SimpleNamespace):
+    """An object of any attributes, for programs that have no other one for `create_msg`."""
 
 
 def send_dsn(  # noqa: PLR0917 - the older package's

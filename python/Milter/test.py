@@ -80,7 +80,8 @@ class TestBase:
         """Set a macro for the filter's getsymval."""
         self._test._setsymval(name, val)
 
-    def connect(self, host: str = "localhost", helo: str = "spamrelay", ip: str = "1.2.3.4") -> int:
+    # helo and ip are str; Any, for it stands before the filter's own `connect`, which has others
+    def connect(self, host: str = "localhost", helo: Any = "spamrelay", ip: Any = "1.2.3.4") -> int:
         """Call connect and hello; returns the first answer that is not CONTINUE."""
         return self._test._connect(host, helo, ip)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ SILENT = "silent"
 HANG_UP = "hang up"
 DRIP = "drip"  # an answer that never ends, piece by piece
 _PIECES = 400
+#: What a command begins with, in any case: smtplib writes it as it likes.
+_KEYWORDS = re.compile(r"\A(?:MAIL FROM|RCPT TO|\S+)", re.IGNORECASE)
 
 
 class Server:
@@ -63,10 +66,10 @@ class Server:
         go_on = self._answer(connection, "CONNECT")
         while go_on and (line := lines.readline()):
             text = line.decode("utf-8", "surrogateescape").removesuffix("\r\n")
-            verb, _, rest = text.partition(" ")
-            self.got.append(f"{verb.upper()} {rest}".strip())
-            go_on = self._answer(connection, self.got[-1], verb.upper())
-            if verb.upper() == "DATA" and self.answers["DATA"].startswith("354"):
+            self.got.append(_KEYWORDS.sub(lambda found: found[0].upper(), text).strip())
+            verb = self.got[-1].partition(" ")[0]
+            go_on = self._answer(connection, self.got[-1], verb)
+            if verb == "DATA" and self.answers["DATA"].startswith("354"):
                 while (line := lines.readline()) not in (b".\r\n", b""):
                     # A bare LF or CR stays to be seen.
                     self.got.append("|" + line[:-2].decode("utf-8", "surrogateescape"))

@@ -286,7 +286,7 @@ def test_formats_that_cannot_be_read_here(
     ("content", "text"),
     [
         (bytes(16) + b"\xde\xc0\xef\xbe" + bytes(8192), "an LMDB map: .*MDB_"),
-        (b"HELO OK\0\n", "a text map: it has NULs"),
+        (b"HELO OK\0\n", "a text map: it has NULs: name the text that it was made from"),
     ],
 )
 def test_broken_maps(tmp_path: Path, content: bytes, text: str) -> None:
