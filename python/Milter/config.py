@@ -73,4 +73,9 @@ class MilterConfigParser(ConfigParser):
 
     def getintdefault(self, sect: str, opt: str, default: Any = None) -> Any:
         """Return an option as a number, or the default. Raises ValueError if it is no number."""
-        return int(self.get(sect, opt)) if self.has_option(sect, opt) else default
+        if not self.has_option(sect, opt):
+            return default
+        try:
+            return int(self.get(sect, opt))
+        except ValueError as error:
+            raise ValueError(f"[{sect}] {opt}: not a number: {self.get(sect, opt)!r}") from error

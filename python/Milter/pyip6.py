@@ -33,4 +33,4 @@ def inet_pton(p: str) -> bytes:
     try:
         return socket.inet_pton(socket.AF_INET6, p)
     except (OSError, ValueError) as error:
-        raise ValueError(p) from error
+        raise ValueError(f"not an IP address: {p}") from error

@@ -68,7 +68,10 @@ def inet_ntop(s: bytes) -> str:
 
 def inet_pton(p: str) -> bytes:
     """Return the 16 bytes of an IPv6 address. Raises OSError for what is none."""
-    return socket.inet_pton(socket.AF_INET6, p)
+    try:
+        return socket.inet_pton(socket.AF_INET6, p)
+    except (OSError, ValueError) as error:
+        raise OSError(f"Invalid IP6 address: {p}") from error
 
 
 def bin2long6(s: bytes) -> int:
@@ -134,7 +137,10 @@ def iniplist(ipaddr: str, iplist: Iterable[str]) -> bool:
         if fnmatchcase(ipaddr.lower(), item.lower()):
             return True
         host, slash, bits = item.partition("/")
-        size = int(bits) if slash else 128
+        try:
+            size = int(bits) if slash else 128
+        except ValueError as error:
+            raise ValueError(f"not a number of bits: {item}") from error
         if size < 0:
             raise ValueError(f"negative number of bits: {item}")
         is_address = ip4re.match(host) or ip6re.match(host)

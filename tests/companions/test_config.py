@@ -84,3 +84,10 @@ def test_the_error_names_the_option() -> None:
     assert parser.getint("a", "top") == 1
     with pytest.raises(ValueError, match=r"\[a\] noat: not an address: 'g'"):
         parser.getaddrset("a", "noat")
+
+
+def test_what_is_no_number_is_named() -> None:
+    parser = MilterConfigParser()
+    parser.read_dict({"a": {"n": "7 days"}})
+    with pytest.raises(ValueError, match=r"\[a\] n: not a number: '7 days'"):
+        parser.getintdefault("a", "n")

@@ -102,6 +102,17 @@ def test_csv_that_is_none(line: str, error: str) -> None:
     grey.close()
 
 
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "grey.db"
+    path.write_text("no database" * 100)
+    for name, error in {
+        str(path): "file is not a database",
+        f"{tmp_path}/no/grey.db": "unable to open",
+    }.items():
+        with pytest.raises(sqlite3.DatabaseError, match=f"^{name}: {error}"):
+            Greylist(name)
+
+
 def test_a_writer_that_was_killed(tmp_path: Path) -> None:
     """What one was told stays, and the database is free at once for others."""
     path = str(tmp_path / "grey.db")

@@ -192,3 +192,17 @@ def test_import_of_the_package_is_light() -> None:
     ask = f"import sys, Milter; print([name for name in ({heavy}) if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("statement", "error", "text"),
+    [
+        ("iniplist('1.2.3.4', ['1.2.3.0/x'])", ValueError, "not a number of bits: 1.2.3.0/x"),
+        ("inet_pton('::x')", OSError, "Invalid IP6 address: ::x"),
+        ("addr2bin('::x')", OSError, "Invalid IP6 address: ::x"),
+        ("addr2bin('::\\0')", OSError, "Invalid IP6 address"),
+    ],
+)
+def test_what_is_wrong_is_named(statement: str, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=f"^{text}"):
+        eval(statement, vars(utils))
