@@ -181,6 +181,7 @@ class _Scan:
             return self.has_lines
         others = {charsets.as_bytes(name).rstrip(_UNSEEN) for name in message.boundaries()}
         others -= {b"", charsets.as_bytes(boundary or "").rstrip(_UNSEEN)}
+        others.difference_update(self.known)  # those end this part, whatever it says
         if others and self.all_lines is None:
             self.all_lines = {line[1].rstrip(_UNSEEN) for line in _DASHES.finditer(self.data)}
         return bool(others) and not others.isdisjoint(self.all_lines or ())

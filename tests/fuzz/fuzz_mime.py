@@ -27,6 +27,7 @@ def one(data: bytes) -> None:
     assert not message.ismodified()
     for choice in choices:
         OPERATIONS[IN_TURN[choice % len(IN_TURN)]](message)
+    message = read(message.as_bytes())  # what can be read in several ways is found where it is read
     mime.defang(message, scan_zip=True)
     written = message.as_bytes()
     again = read(written)

@@ -637,3 +637,11 @@ def test_boundaries_with_one_reading_of_what_is_there(kind: str) -> None:
     assert len(message.get_payload()) == 1
     assert not message.defects
     assert not mime.defang(message)
+
+
+def test_a_part_that_names_the_boundary_around_it() -> None:
+    """That one ends it, so that nothing can be inside."""
+    part = "--B\nContent-Type: text/plain; boundary=B\n\nx\n"
+    message = read(f"Content-Type: multipart/mixed; boundary=B\n\n{part * 2}--B--\n".encode())
+    assert [each.defects for each in message.walk()] == [[], [], []]
+    assert not mime.defang(message)
