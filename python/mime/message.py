@@ -177,11 +177,16 @@ class MimeMessage(HeaderFields):
         archive that cannot be looked into.
         """
         names: list[tuple[str, str]] = []
+        loose: dict[tuple[str, str], None] = {}
         for header, wanted in (("content-type", None), ("content-disposition", _NAMES)):
             for field in self.fields(header):
                 for name, value in parameters.decoded(parameters.parameters(field)):
                     if not wanted or name in wanted:
                         names += [(name, text) for text in parameters.readings(value)]
+                for name, value in parameters.decoded(parameters.loosely_named(field)):
+                    loose.update(((name, text), None) for text in parameters.readings(value))
+        known = set(names)
+        names += [each for each in loose if each not in known]
         for field in self.fields("content-location"):
             names += [("location", text) for text in parameters.located(field)]
         if scan_zip and self._is_zip(names) and (source := self.get_payload_source()).strip():

@@ -24,6 +24,7 @@ __all__ = [
     "ends_with",
     "kind_of",
     "located",
+    "loosely_named",
     "parameters",
     "readable",
     "readings",
@@ -45,6 +46,16 @@ _CONTINUED = re.compile(r"([^*]*)\*(?:([0-9]{1,9})(\*?))?\Z")
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _WORD = re.compile(r"=\?([^?\s]+)\?([bBqQ])\?")
 _UNSEEN = ". \\"  # at the end of a name
+_ENDS_OF_PATHS = ("/", "?")
+_QUOTED = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z))', re.DOTALL)
+_PARAMETER_OF_WORDS = re.compile(r"(?:\A|;)\s*=\?[^;]*")
+_CONTROLS = dict.fromkeys((*range(9), *range(14, 32), 127))  # without white space
+# A parameter that is a file's name, as far as its value; quoted values are passed over.
+_LOOSE = re.compile(
+    r"""=\s*"[^"\\]*(?:\\.[^"\\]*)*"
+    | (?<![^\s;,:"')])((?:file)?name(?:\*[0-9]*\*?)?)["'\s]*(?==)""",
+    re.DOTALL | re.IGNORECASE | re.VERBOSE,
+)
 
 
 def unquote(text: str) -> str:
@@ -143,6 +154,24 @@ def parameters(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
+def loosely_named(text: str) -> list[tuple[str, str]]:
+    """Name and value, as written, of all that lenient programs take for a file's name in a field:
+    without a semicolon in front; the parameter's name in quotes, beside comments, with control
+    characters in it; the whole an encoded word."""
+    pieces = _QUOTED.split(text.translate(_CONTROLS))
+    pieces[::2] = [
+        _PARAMETER_OF_WORDS.sub(lambda words: _words_decoded(words[0]), without_comments(piece))
+        for piece in pieces[::2]
+    ]
+    text = "".join(pieces)
+    found = [match for match in _LOOSE.finditer(text) if match[1]]
+    ends = [*(match.start() for match in found), len(text)][1:]
+    return [
+        (match[1].lower(), _pieces(text[match.end() + 1 : end])[0].strip())
+        for match, end in zip(found, ends, strict=True)
+    ]
+
+
 def decoded(pairs: list[tuple[str, str]]) -> list[Parameter]:
     """Puts together what RFC 2231 cut into parts, and decodes it. Values that it does not decode
     keep their quotes. What programs put together in several ways comes in each."""
@@ -218,8 +247,12 @@ def _ways(value: Value) -> Iterator[str]:
         if not text.startswith('"'):
             bare = without_comments(text).strip()
             ways += [bare, *bare.split(None, 1)[:1]]
+            if text.startswith("'"):
+                ways += [way.strip("'") for way in ways]
     for way in ways:
         yield way
+        if way.rstrip(_UNSEEN).endswith(_ENDS_OF_PATHS):
+            yield way.rstrip(_UNSEEN + "".join(_ENDS_OF_PATHS))
         if "=?" in way:
             yield _words_decoded(way)
             yield _words_decoded(way, are_charsets_known=False)

@@ -88,6 +88,17 @@ NAMES = {
     "RFC 2047, base64 in pieces": ('name="=?utf-8?b?YQ==LmV4ZQ==?="', "a.exe"),
     "RFC 2047, base64 with others": ('name="=?utf-8?b?YS*5l eGU=?="', "a.exe"),
     "RFC 2047 in parts of RFC 2231": ('name*0="=?utf-8?b?YS5l"; name*1="eGU=?="', "a.exe"),
+    "RFC 2047, the whole parameter": ("=?utf-8?q?name=3Da.exe?=", "a.exe"),
+    "the parameter's name in quotes": ('"name"=a.exe', "a.exe"),
+    "a comment in front of it": ("(c)name=a.exe", "a.exe"),
+    "a comment behind it": ("name(c=(d;e))=a.exe", "a.exe"),
+    "a NUL in it": ("na\0me=a.exe", "a.exe"),
+    "no semicolon in front of it": ('x="y" name=a.exe', "a.exe"),
+    "behind a quote that never closes": ('x="y; name=a.exe', "a.exe"),
+    "RFC 2231, a comment": ("(c)name*=utf-8''a%2Eexe", "a.exe"),
+    "apostrophes": ("name='a.exe'", "a.exe"),
+    "a slash at the end": ('name="a.exe/"', "a.exe"),
+    "a question mark at the end": ("name=a.exe?.", "a.exe"),
 }
 
 
@@ -105,6 +116,22 @@ def test_names(header: str, written: str, name: str) -> None:
 def test_readings_stand_there_once() -> None:
     message = read(b'Content-Type: text/plain; name="a.txt"\n\n')
     assert message.getnames() == [("text/plain", ""), ("name", "a.txt")]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'filename="of a name=b.exe and more.txt"',
+        'filename="a.exe (b).txt"',
+        'x="filename=b.exe"',
+        "hostname=b.exe; x-filename=b.exe",
+        "url=http://x/?filename=b.exe",
+        "filename==?utf-8?q?a.exe_b.txt?=",
+    ],
+)
+def test_what_is_no_parameter_is_no_name(written: str) -> None:
+    message = read(f"Content-Disposition: a; {written}\n\nx".encode())
+    assert not mime.defang(message)
 
 
 def test_quoted_parts_are_one_name() -> None:
@@ -132,6 +159,7 @@ HEADERS = {
     ),
     "name in Content-Disposition": ("Content-Disposition: attachment; name=a.exe", "a.exe"),
     "no disposition": ("Content-Disposition: filename=a.exe", "a.exe"),
+    "no semicolon": ("Content-Disposition: attachment filename=a.exe", "a.exe"),
     "space in front of the colon": ("Content-Disposition : attachment; filename=a.exe", "a.exe"),
     "Content-Location": ("Content-Location: http://x.com/y/a%2Eexe?z#q", "a.exe"),
     "Content-Location, a name": ("Content-Location: a.exe", "a.exe"),
