@@ -28,7 +28,9 @@ _HEADS = {
     b"PK\x01\x02": struct.Struct("<4s4xH18xH16x"),
 }
 _HEAD = re.compile(rb"PK(?:\x03\x04|\x01\x02)")
+_IS_ENCRYPTED = 0x1
 _IS_UTF8 = 0x800
+_CHEAP = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _MAX_LENGTH = 1024  # of a name that stands anywhere; no system has longer ones in a folder
 _EXTRA = struct.Struct("<HH")
 _UNICODE_NAME = 0x7075
@@ -62,7 +64,9 @@ def zipnames(txt: bytes) -> list[tuple[str, str]]:
                 for member in archive.infolist():
                     found = _names(member, data)
                     names += [("zipname", name) for name in found]
-                    if any(ends_with(name, (".zip",)) for name in found):
+                    if any(ends_with(name, (".zip",)) for name in found) or _begins_as_one(
+                        archive, member
+                    ):
                         with archive.open(member) as inner:
                             content = inner.read(room + 1)
                         room -= len(content)
@@ -75,6 +79,15 @@ def zipnames(txt: bytes) -> list[tuple[str, str]]:
             raise SuspiciousArchive(str(error) or type(error).__name__) from error
     listed = {name for _, name in names}
     return names + [("zipname", name) for name in loose if name not in listed]
+
+
+def _begins_as_one(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    """Whether a member that has no archive's name is an archive by its first bytes, as far as these
+    can be unpacked. Of other methods than deflate a few bytes may become a hundred megabytes."""
+    if member.compress_type in _CHEAP and not member.flag_bits & _IS_ENCRYPTED:
+        with suppress(Exception), archive.open(member) as inner:
+            return inner.read(len(_LOCAL_SIGNATURE)) == _LOCAL_SIGNATURE
+    return False
 
 
 def _names(member: zipfile.ZipInfo, data: bytes) -> dict[str, None]:

@@ -9,7 +9,7 @@ from email.message import Message
 from email.policy import Policy
 from typing import Any
 
-from mime import parameters
+from mime import parameters, transfer
 
 __all__ = ["HeaderFields"]
 
@@ -162,6 +162,16 @@ class HeaderFields(Message):
             if name == "boundary"
             for text in parameters.readings(value)
         ]
+
+    def has_several_readings(self) -> bool:
+        """Whether, of several fields of a name, one says that this is a message or encoded, and
+        another one something else."""
+        kinds = [parameters.kind_of(field) or "" for field in self.fields("content-type")]
+        fields = self.fields("content-transfer-encoding")
+        encodings = {transfer.encoding_of(field) for field in fields}
+        return len({kind.startswith("message/") for kind in kinds}) > 1 or (
+            len(encodings) > 1 and any(map(transfer.is_encoded, encodings))
+        )
 
     def getname(self) -> Any:
         """The parameter `name` of the Content-Type; None if there is none."""

@@ -24,6 +24,7 @@ from mime.policy import MimePolicy
 __all__ = ["MimeGenerator", "MimeMessage", "message_from_file"]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_BEGIN = re.compile(rb"(?:\A|(?<=[\r\n]))begin[ \t]+[^\s]+[ \t]+([^\r\n]+)")
 _TYPES_WITH_PARTS = frozenset({"message", "multipart"})
 _NAMES = frozenset({"filename", "name"})
 _ZIP_TYPES = frozenset({"application/zip", "application/x-zip", "application/x-zip-compressed"})
@@ -171,7 +172,8 @@ class MimeMessage(HeaderFields):
         """Every name by which a mail program might store or run this part: (attribute, name).
 
         The attributes are those of Content-Type, `filename` and `name` of Content-Disposition,
-        `location` for the file that Content-Location names, and with scan_zip `zipname` for each
+        `location` for the file that Content-Location names, `begin` for one that is uuencoded, and
+        with scan_zip `zipname` for each
         member of a zip archive. Each header of these counts, if there are several. A value that
         programs read in several ways stands there once for each. Raises zipfile.BadZipFile for an
         archive that cannot be looked into.
@@ -189,6 +191,9 @@ class MimeMessage(HeaderFields):
         names += [each for each in loose if each not in known]
         for field in self.fields("content-location"):
             names += [("location", text) for text in parameters.located(field)]
+        if any("uue" in field.lower() for field in self.fields("content-transfer-encoding")):
+            body = b"".join(_body(self, _touched(self)))
+            names += [("begin", charsets.as_text(name)) for name in _BEGIN.findall(body)]
         if scan_zip and self._is_zip(names) and (source := self.get_payload_source()).strip():
             names += zipnames(source)
         return names

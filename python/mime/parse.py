@@ -46,8 +46,10 @@ class NotTakenApartDefect(errors.MessageDefect):
 
 
 class SeveralReadingsDefect(errors.MessageDefect):
-    """Mail programs differ on where the parts of a part begin: the boundary that we go by is not
-    the only one that its header can be read to name, and there are lines that begin with others."""
+    """Mail programs differ on what a part is, or where its parts begin: it has two Content-Types
+    of which one is a message, or two Content-Transfer-Encodings; or the boundary that we go by is
+    not the only one that its header can be read to name, and there are lines that begin with
+    others."""
 
 
 @dataclass(eq=False)
@@ -141,7 +143,7 @@ class _Scan:
             part = self.open[-1]
             kind = message.get_content_type()
             multipart = kind.startswith("multipart/")
-            if self.has_several_readings(message, multipart):
+            if message.has_several_readings() or self.has_other_boundary(message, multipart):
                 message.defects.append(SeveralReadingsDefect())
             if kind == "message/delivery-status" or not (multipart or kind.startswith("message/")):
                 return found
@@ -173,7 +175,7 @@ class _Scan:
         self.open.append(part)
         return found
 
-    def has_several_readings(self, message: MimeMessage, multipart: bool) -> bool:
+    def has_other_boundary(self, message: MimeMessage, multipart: bool) -> bool:
         """Whether a part's header names a boundary that is not the one we take, of lines that are
         there; or none, though there are lines that some program may take for delimiters."""
         boundary = message.get_boundary() if multipart else None

@@ -157,6 +157,10 @@ SHAPES = {
     "a long header that is copied": Shape(_many(b"a b ", b"A: "), copies),
     "a long header of 8-bit text that is copied": Shape(_many(b"\xe9 ", b"A: "), copies),
     "several Content-Types": Shape(_many(b"Content-Type: a/b; name=c\n"), whole),
+    "several encodings": Shape(_many(b"Content-Transfer-Encoding: base64\n"), whole),
+    "beginnings of uuencode": Shape(
+        _many(b"begin 644 a\n", b"Content-Transfer-Encoding: uuencode\n\n"), whole
+    ),
     "locations": Shape(_many(b"Content-Location: a/b%4\n"), whole),
     "padding in base64": Shape(
         _many(b"YQ==", b"Content-Transfer-Encoding: base64\n" + _HTML), whole

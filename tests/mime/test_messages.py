@@ -645,3 +645,45 @@ def test_a_part_that_names_the_boundary_around_it() -> None:
     message = read(f"Content-Type: multipart/mixed; boundary=B\n\n{part * 2}--B--\n".encode())
     assert [each.defects for each in message.walk()] == [[], [], []]
     assert not mime.defang(message)
+
+
+# Two fields of a name, and a body in which programs see a.exe by one of them only.
+EVIL = b"Content-Disposition: attachment; filename=a.exe\n\nx\n"
+SECOND_FIELDS = {
+    "an encoding": (
+        "Content-Type: message/rfc822\nContent-Transfer-Encoding: 7bit\n"
+        "Content-Transfer-Encoding: base64",
+        base64.encodebytes(EVIL),
+    ),
+    "no encoding": (
+        "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n"
+        "Content-Transfer-Encoding: 8bit",
+        EVIL,
+    ),
+    "a message": ("Content-Type: text/plain\nContent-Type: message/rfc822", EVIL),
+    "a text": ("Content-Type: message/rfc822\nContent-Type: text/html", b"\n<script>\n"),
+}
+
+
+@pytest.mark.parametrize(("head", "body"), SECOND_FIELDS.values(), ids=SECOND_FIELDS)
+def test_fields_that_programs_read_differently(head: str, body: bytes) -> None:
+    data = head.encode() + b"\n\n" + body
+    message = read(data)
+    assert message.as_bytes() == data
+    assert any(isinstance(each, mime.SeveralReadingsDefect) for each in message.defects)
+    assert mime.defang(message)
+    assert body not in message.as_bytes()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Content-Transfer-Encoding: 7bit\nContent-Transfer-Encoding: 8bit",
+        "Content-Transfer-Encoding: base64\nContent-Transfer-Encoding: BASE64 (c)",
+        "Content-Type: text/plain\nContent-Type: text/html",
+    ],
+)
+def test_fields_that_say_the_same(head: str) -> None:
+    message = read(f"{head}\n\nx\n".encode())
+    assert not message.defects
+    assert not mime.defang(message)

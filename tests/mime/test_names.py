@@ -176,6 +176,16 @@ def test_headers_with_names(header: str, name: str) -> None:
     assert mime.message_from_file(io.BytesIO(message.as_bytes())).gettype() == "text/plain"
 
 
+@pytest.mark.parametrize("encoding", ["x-uuencode", "uuencode", "X-UUE (c)"])
+def test_the_name_that_uuencode_has(encoding: str) -> None:
+    head = f"Content-Type: a/b\nContent-Transfer-Encoding: {encoding}\n\n".encode()
+    message = read(head + b"x\r\nbegin 644 a b.exe\r\n#>'AX\r\n`\r\nend\r\n")
+    assert ("begin", "a b.exe") in message.getnames()
+    assert mime.defang(message)
+    text = read(b"Content-Type: text/plain\n\nbegin 644 a.exe\n")
+    assert text.getnames() == [("text/plain", "")]
+
+
 @pytest.mark.parametrize("url", ["http://www.example.com", "http://www.example.com/", "cid:", ""])
 def test_a_location_that_names_no_file(url: str) -> None:
     message = read(f"Content-Location: {url}\n\nx".encode())
@@ -330,6 +340,19 @@ def test_archives() -> None:
     data = zipped({"a.txt": b"x", "b/c.zip": inner, "d.zip/": b""})
     assert set(names(data)) == {"a.txt", "b/c.zip", "d.zip/", "in.exe", "deep.ZIP. ", "deepest.scr"}
     assert names(zipped({})) == []
+
+
+def test_archives_under_another_name() -> None:
+    inner = zipped({"in.txt": zipped({"a.exe": b"x"})})
+    assert names(zipped({"b.dat": inner, "c": b"PK", "d": b""})) == [
+        *("b.dat", "c", "d", "in.txt", "a.exe")
+    ]
+    assert names(encrypted(zipped({"b.dat": inner}))) == ["b.dat"]
+    data = b"x"
+    for _ in range(6):
+        data = zipped({"a.dat": data})
+    with pytest.raises(mime.SuspiciousArchive, match="more than 5 levels"):
+        names(data)
 
 
 def test_names_in_an_encrypted_archive_can_be_read() -> None:
