@@ -50,6 +50,8 @@ _ENDS_OF_PATHS = ("/", "?")
 _QUOTED = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z))', re.DOTALL)
 _PARAMETER_OF_WORDS = re.compile(r"(?:\A|;)\s*=\?[^;]*")
 _CONTROLS = dict.fromkeys((*range(9), *range(14, 32), 127))  # without white space
+# What every field has in which there may be one more name than its parameters say.
+_MAY_NAME = re.compile(r"name|=\?|\(", re.IGNORECASE)
 # A parameter that is a file's name, as far as its value; quoted values are passed over.
 _LOOSE = re.compile(
     r"""=\s*"[^"\\]*(?:\\.[^"\\]*)*"
@@ -158,7 +160,10 @@ def loosely_named(text: str) -> list[tuple[str, str]]:
     """Name and value, as written, of all that lenient programs take for a file's name in a field:
     without a semicolon in front; the parameter's name in quotes, beside comments, with control
     characters in it; the whole an encoded word."""
-    pieces = _QUOTED.split(text.translate(_CONTROLS))
+    text = text.translate(_CONTROLS)
+    if not _MAY_NAME.search(text):
+        return []
+    pieces = _QUOTED.split(text)
     pieces[::2] = [
         _PARAMETER_OF_WORDS.sub(lambda words: _words_decoded(words[0]), without_comments(piece))
         for piece in pieces[::2]
