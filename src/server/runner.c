@@ -62,6 +62,7 @@ static void run_session(struct runner *runner, struct conn *conn)
     const struct mkit_filter *filter = runner->server->filter;
     struct mkit_event event;
     int result;
+    conn->kept_input = false; /* here and nowhere else: a turn that does not come here asks nothing */
     begin_call(runner);
     while ((result = mkit_session_next(conn->session, &event)) == MKIT_EVENT) {
         if (event.step == MKIT_EOM)
@@ -233,7 +234,6 @@ static void write_batch(struct runner *runner, int64_t now)
 {
     for (unsigned i = 0; i < runner->count; i++) {
         struct conn *conn = runner->batch[i];
-        conn->kept_input = false;
         output_write(conn, now);
         if (!conn->blocked) /* the time that callbacks took is not the MTA's silence */
             conn->last_active = now;
