@@ -259,6 +259,9 @@ struct mkit_filter {
     /* A line for the log, without line end. `session` is NULL if none is concerned. Called from
      * any thread, inside or outside a batch. */
     void (*log)(void *data, int level, const struct mkit_session *session, const char *line);
+    /* Says in a few words where a callback of the session stands that does not return, for the line
+     * about it. Called from any thread, outside a batch. */
+    void (*where)(void *data, const struct mkit_session *session, char *text, size_t size);
 };
 
 /* -------------------------------------------------------------------------------- session */
@@ -452,6 +455,8 @@ struct mkit_server_options {
     int linger;   /* seconds that a worker thread without work stays; default 10, -1 none */
     int progress; /* milliseconds; an end of message callback that wrote nothing for so
                      long gets progress sent for it; default 30000, -1 none */
+    int grace; /* seconds that callbacks may still take when all connections are ended; what has not
+                  returned by then is left behind: see mkit_server_abort; default 5, -1 none */
     enum mkit_poller poller; /* how it waits for its sockets */
 };
 
@@ -474,6 +479,7 @@ struct mkit_server_stats {
     uint64_t failures; /* sessions that ended by an error */
     unsigned open;     /* connections now */
     unsigned threads;  /* worker threads now */
+    unsigned left;     /* threads that were left behind and have not returned */
 };
 
 /* Makes a server that runs `filter` (borrowed). `options` may be NULL. NULL without memory or
@@ -513,16 +519,33 @@ MKIT_API int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg),
  * at once. MKIT_EBUSY if it runs. */
 MKIT_API int mkit_server_renew(struct mkit_server *server);
 
+/* Lets another server take over without a trace: accepts no new connections (those that wait
+ * already are taken; the sockets are closed and their paths removed, unless another program has put
+ * its own there), and keeps each connection until its MTA ends it, `seconds` at most, 0 for 3600;
+ * then drains as mkit_server_stop does. No MTA connects again within an SMTP session: one whose
+ * connection is closed between messages answers its next MAIL with 451. Returns at once; from any
+ * thread and callback. */
+MKIT_API void mkit_server_retire(struct mkit_server *server, unsigned seconds);
+
 /* Ends a server gracefully: no new connections (the sockets are closed and their paths removed, for
  * the next program to take), those outside a message are closed, those inside one finish, at most
- * `drain` seconds; then they are ended as by mkit_server_abort. A callback that runs is waited for,
- * however long it takes. Returns at once; from any thread and callback. A second stop changes
- * nothing. */
+ * `drain` seconds; then they are ended as by mkit_server_abort. Returns at once; from any thread
+ * and callback, and from a signal handler. A second stop changes nothing. */
 MKIT_API void mkit_server_stop(struct mkit_server *server);
 
 /* Ends all connections at once, also those that a stop lets finish; each gets its abort and close
- * callbacks. A callback that runs is waited for. Returns at once; from any thread and callback. */
+ * callbacks. A callback that runs is waited for, `grace` seconds at most. One that has not returned
+ * by then is left behind: its connection is closed, a line is logged, mkit_server_run returns
+ * without it. What it uses stays: its session, and the server, which mkit_server_free then leaves
+ * alone. The filter must stay as long as stats.left is not 0. If it returns after all, abort and
+ * close follow in its thread. Returns at once; from any thread and callback, and from a signal
+ * handler. */
 MKIT_API void mkit_server_abort(struct mkit_server *server);
+
+/* Goes one step further towards the end: stop; if that was called already, abort; if that was, what
+ * is still in a callback is left behind at once. For a second signal. Called as mkit_server_abort.
+ */
+MKIT_API void mkit_server_hurry(struct mkit_server *server);
 
 /* A descriptor: any byte written to it wakes mkit_server_run (for signal handlers). */
 MKIT_API int mkit_server_poke_fd(const struct mkit_server *server);

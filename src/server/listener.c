@@ -220,23 +220,40 @@ void listeners_pause(struct mkit_server *server)
     server->accept_after = limits_retry_at();
 }
 
+/* Removes the path of a listener, if it is ours. `served`: also where somebody answers. */
+static void unlink_path(struct listener *listener, bool served)
+{
+    struct stat st;
+    if (listener->unlink_at_end && lstat(listener->path.sun_path, &st) == 0 &&
+        st.st_dev == listener->dev && st.st_ino == listener->ino &&
+        (served || !is_answered(&listener->path)))
+        (void)unlink(listener->path.sun_path);
+    listener->unlink_at_end = false;
+}
+
 void listeners_close(struct mkit_server *server, bool served)
 {
     struct listener *listener = server->listeners;
     server->listeners = NULL;
     while (listener) {
         struct listener *next = listener->next;
-        struct stat st;
         if (listener->watched)
             poller_remove(server->poller, listener->fd);
         close(listener->fd);
-        if (listener->unlink_at_end && lstat(listener->path.sun_path, &st) == 0 &&
-            st.st_dev == listener->dev && st.st_ino == listener->ino &&
-            (served || !is_answered(&listener->path)))
-            (void)unlink(listener->path.sun_path);
+        unlink_path(listener, served);
         free(listener);
         listener = next;
     }
+}
+
+void listeners_retire(struct mkit_server *server)
+{
+    for (struct listener *listener = server->listeners; listener; listener = listener->next)
+        unlink_path(listener, true); /* from here on nobody comes to it */
+    for (struct listener *listener = server->listeners; listener; listener = listener->next)
+        while (listener_accept(server, listener))
+            ;
+    listeners_close(server, true);
 }
 
 static void set_options(int fd)
@@ -246,7 +263,7 @@ static void set_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on unix: no matter */
 }
 
-void listener_accept(struct mkit_server *server, struct listener *listener)
+bool listener_accept(struct mkit_server *server, struct listener *listener)
 {
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -254,12 +271,12 @@ void listener_accept(struct mkit_server *server, struct listener *listener)
             if (errno == EINTR || errno == ECONNABORTED)
                 continue;
             if (errno == EAGAIN || errno == EWOULDBLOCK)
-                return;
+                return false;
             limits_tell(server, NOTICE_ACCEPT, "cannot accept connections, trying again: %s",
                         strerror(errno));
             listeners_pause(server);
             server_wake_watcher(server);
-            return;
+            return false;
         }
         server->stats.accepted++;
         if (limits_full(server)) {
@@ -278,4 +295,5 @@ void listener_accept(struct mkit_server *server, struct listener *listener)
             close(fd);
         }
     }
+    return true;
 }
