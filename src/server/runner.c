@@ -216,6 +216,7 @@ int runner_start(struct mkit_server *server)
         runner_free(runner);
         return server_fail(server, MKIT_ETHREAD, "cannot start a thread: %s", strerror(error));
     }
+    (void)pthread_getcpuclockid(runner->thread, &runner->clock);
     runner->next = server->runners;
     server->runners = runner;
     server->threads++;

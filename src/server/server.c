@@ -274,7 +274,7 @@ static int begin(struct mkit_server *server)
         return server_fail(server, MKIT_ESOCKET, "cannot make a poller: %s", strerror(errno));
     server->share = server->target = 1;
     server->batch_limit = MAX_BATCH;
-    server->most_aside = server->options.max_threads;
+    server->most_aside = server->options.max_threads - 1;
     server->aside = server->telling = 0;
     server->ticked = habit_wall();
     server->finishing = false;

@@ -143,6 +143,7 @@ struct runner {
     struct mkit_server *server;
     pthread_t thread;
     pid_t tid;
+    clockid_t clock; /* its thread's */
     struct runner *next;
     struct runner *next_asleep;
     pthread_cond_t wake;   /* it became active */
@@ -154,8 +155,10 @@ struct runner {
     unsigned batches;      /* that it has taken */
     unsigned seen_batches; /* `batches` at the last tick */
     unsigned seen_call;    /* `call` at the last tick */
-    atomic_uint call;      /* odd inside what may block, counts up with each callback */
-    atomic_int step;       /* of the call; NO_CALLBACK: only the program's log can block in it */
+    int64_t
+        seen_computed; /* nanoseconds; what the thread had computed when its call was first seen */
+    atomic_uint call;  /* odd inside what may block, counts up with each callback */
+    atomic_int step;   /* of the call; NO_CALLBACK: only the program's log can block in it */
     struct long_call look; /* the watcher's */
     pthread_mutex_t lock;  /* guards the batch: the watcher may take from a runner that waits */
     struct conn *batch[MAX_BATCH];

@@ -104,14 +104,23 @@ static bool is_computing(pid_t tid)
     return name_end && strncmp(name_end, ") R", 3) == 0;
 }
 
+/* Nanoseconds that a runner's thread has computed. */
+static int64_t computed(const struct runner *runner)
+{
+    struct timespec time = {0};
+    (void)clock_gettime(runner->clock, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
 /* A call that was seen at the last tick too. One that computes goes on computing for as long as it
- * lasts: later it may have to wait for the interpreter's lock, which is no wait of its own. */
+ * lasts: later it may have to wait for the interpreter's lock, which is no wait of its own. One
+ * that would compute if it had a processor is left alone: nobody else would get on faster. */
 static void find_long_call(struct mkit_server *server, struct runner *runner)
 {
     if (runner->long_computes || atomic_load(&runner->aside))
         return;
     if (is_computing(runner->tid)) {
-        runner->long_computes = true;
+        runner->long_computes = computed(runner) - runner->seen_computed >= TICK_NS / 2;
         return;
     }
     const int step = atomic_load_explicit(&runner->step, memory_order_relaxed);
@@ -132,10 +141,12 @@ static void find_long(struct mkit_server *server, unsigned *computing, unsigned 
         const unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
         const bool same_call = call % 2 == 1 && call == runner->seen_call;
         const bool same_batch = runner->count && runner->batches == runner->seen_batches;
-        if (same_call)
+        if (same_call) {
             find_long_call(server, runner);
-        else
+        } else {
             runner->long_computes = false;
+            runner->seen_computed = call % 2 == 1 ? computed(runner) : 0;
+        }
         if (runner->long_computes)
             ++*computing;
         else if (same_batch && !atomic_load(&runner->aside))
@@ -161,7 +172,8 @@ static void bound_aside(struct mkit_server *server)
         most -= (most + 7) / 8;
     else
         most += most / 8 + 1;
-    server->most_aside = most > server->options.max_threads ? server->options.max_threads : most;
+    server->most_aside =
+        most < server->options.max_threads ? most : server->options.max_threads - 1;
     server->seen_worked = worked;
     server->ticked = now;
 }
