@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib.util
 import inspect
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,7 +68,10 @@ def load_only(target: str) -> tuple[ModuleType, Callable[[], Any] | None]:
 
 
 class _Serves(BaseException):
-    """Ends a program where it would serve."""
+    """Ends a program where it would serve. in_thread: whether that was in a thread of its own,
+    while the main one, which is then interrupted, waits for it to end."""
+
+    in_thread = False
 
 
 @contextmanager
@@ -81,8 +86,13 @@ def _no_serving() -> Iterator[None]:
     kept = [(owner, name, getattr(owner, name)) for owner, name in doors]
 
     def stop_here(*_: object, **__: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            _Serves.in_thread = True
+            _thread.interrupt_main()
+            raise SystemExit
         raise _Serves
 
+    _Serves.in_thread = False
     for owner, name in doors:
         setattr(owner, name, stop_here)
     try:
@@ -122,6 +132,9 @@ def _run_file(path: Path) -> ModuleType:
         raise CommandError(f"{where}, line {error.lineno}: {error.msg}") from error
     except _Serves:
         pass
+    except KeyboardInterrupt:
+        if not _Serves.in_thread:
+            raise
     except SystemExit as error:
         raise CommandError(f"{path}: it ended while it was loaded, by exit {error}") from error
     except Exception as error:
