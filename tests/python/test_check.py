@@ -203,14 +203,27 @@ def test_negotiation_and_settings(tmp_path, monkeypatch, capsys):
         ("import sys\nsys.exit(3)", "filter.py: it ended while it was loaded, by exit 3"),
         ("import sys\nsys.argv[1]", "filter.py, line 2: IndexError: list index out of range"),
         ("x = 1", "filter.py: no class in it is derived from Milter.Base, and no callback is set"),
-        ("import Milter\ndef x(): raise OSError('none')", "filter.py: none"),
+        (
+            "import Milter\ndef x(): raise OSError('none')",
+            "filter.py, line 2: x() raised OSError: none",
+        ),
+        (
+            "import Milter\ndef x(y): pass",
+            "filter.py: x() raised TypeError: x() missing 1 required positional argument: 'y'",
+        ),
+        (
+            "import Milter\nclass Filter(Milter.Base):\n  @Milter.decode('latin-1')\n"
+            "  def header(self, name, value): return Milter.CONTINUE",
+            "filter.py, line 3: ValueError: @decode('latin-1'): it must be 'bytes', 'strict', "
+            "'ignore', 'replace' or 'surrogateescape'; all but 'bytes' decode UTF-8",
+        ),
     ],
 )
 def test_what_cannot_be_read(tmp_path, monkeypatch, capsys, text, error):
     monkeypatch.chdir(tmp_path)
     if text is not None:
         Path("filter.py").write_text(text)
-    target = "filter.py:x" if text and "def x()" in text else "filter.py"
+    target = "filter.py:x" if text and "\ndef x(" in text else "filter.py"
     assert main(["check", target]) == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"milterkit: {error}\n")

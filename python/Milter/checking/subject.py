@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -244,13 +244,11 @@ def _method_called(call: ast.Call, receiver: str | None) -> str | None:
 # ------------------------------------------------------------------------------------ making one
 
 
-def subject_of(module: ModuleType, file: str, factory: Callable[[], Any] | None) -> Subject:
-    """The filter that `factory` makes, or without one what the module's file gives to the functions
-    of `milter`. A factory that is no class is called once. Raises ValueError if there is no filter,
-    and what the factory raises."""
-    if factory is None:
+def subject_of(module: ModuleType, file: str, klass: type | None) -> Subject:
+    """The filter whose objects are of a class, or without one what the module's file gives to the
+    functions of `milter`. Raises ValueError if there is no filter."""
+    if klass is None:
         return _low_level(module, file)
-    klass = factory if isinstance(factory, type) else type(factory())
     attributes = {
         name: inspect.getattr_static(klass, _override(klass, name), None)
         for name, entry in zip(CALLBACKS, plan(klass), strict=True)

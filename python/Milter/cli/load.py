@@ -29,7 +29,8 @@ def load_filter(target: str) -> Callable[[], Any]:
 
     target: FILE.py, which must hold exactly one class derived from Milter.Base that is not the
     base of another one there, or else give its functions to `milter`; or FILE.py:NAME for any
-    class, function or other callable. Raises CommandError that says what is wrong.
+    class, function or other callable. It is called without arguments for each connection: one that
+    needs some is refused. Raises CommandError that says what is wrong.
     """
     file, name = split_target(target)
     before = milter._callbacks()
@@ -38,7 +39,18 @@ def load_filter(target: str) -> Callable[[], Any]:
     functions = [new if new is not old else None for new, old in zip(now, before, strict=True)]
     if not name and any(functions) and not filters_in(module):
         return class_of(functions, milter._settings()[0])
-    return _named(module, file, name)
+    factory = _named(module, file, name)
+    try:
+        inspect.signature(factory).bind()
+    except ValueError:  # it is written in C, and says nothing of its arguments
+        pass
+    except TypeError as error:
+        called = name or getattr(factory, "__name__", "its class")
+        raise CommandError(
+            f"{file}: {called} is called without arguments for each connection ({error}): "
+            f"give defaults, or name a factory that gives them, as {file}:NAME"
+        ) from error
+    return factory
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -56,15 +68,21 @@ def target_of(text: str) -> str | Callable[[], Any]:
     return load_filter(text)
 
 
-def load_only(target: str) -> tuple[ModuleType, Callable[[], Any] | None]:
-    """Like load_filter, for those who want to look at it: returns the module as well, and None
-    where no name is given and no class in it is derived from Milter.Base. What would serve is not
-    done: a file that is a whole program is run up to there."""
+def load_only(target: str) -> tuple[ModuleType, type | None]:
+    """Like load_filter, for those who want to look at it: returns the module and the class of its
+    objects, None where no name is given and no class in it is derived from Milter.Base. A factory
+    that is not a class is called once. What would serve is not done: a file that is a whole program
+    is run up to there."""
     file, name = split_target(target)
     with _no_serving():
         module = _run_file(Path(file))
     factory = _named(module, file, name) if name or filters_in(module) else None
-    return module, factory
+    if factory is None or isinstance(factory, type):
+        return module, factory
+    try:
+        return module, type(factory())
+    except Exception as error:
+        raise CommandError(_place(Path(file), error, f"{name}() raised ")) from error
 
 
 class _Serves(BaseException):
@@ -138,13 +156,16 @@ def _run_file(path: Path) -> ModuleType:
     except SystemExit as error:
         raise CommandError(f"{path}: it ended while it was loaded, by exit {error}") from error
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [
-            frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()
-        ]
-        where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise CommandError(f"{where}: {type(error).__name__}: {error}") from error
+        raise CommandError(_place(path, error)) from error
     return module
+
+
+def _place(path: Path, error: Exception, what: str = "") -> str:
+    """One line that says which line of the file raised, and what."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    where = f"{path}, line {lines[-1]}" if lines else str(path)
+    return f"{where}: {what}{type(error).__name__}: {error}"
 
 
 def filters_in(module: ModuleType) -> list[type[Base]]:
