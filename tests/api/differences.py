@@ -49,6 +49,13 @@ DIFFERENCES = {
         ["c"],
         "Every command that awaits an answer gets one; theirs leaves the MTA waiting.",
     ),
+    "an exception in a @noreply callback": Difference(
+        # What M R L N A M Q are answered when one of R and L fails.
+        {"envrcpt": [*"cccc"], "header": [*"ccc"]},
+        {"envrcpt": [*"cyc"], "header": [*"ccyc"]},
+        "A failure is answered by the exception policy. Theirs loses the answer: the mail goes on, "
+        "or the MTA waits for its next answer until its time-out.",
+    ),
     "ints that are no verdict": Difference(
         [],
         ["y"],
