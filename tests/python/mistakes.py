@@ -197,8 +197,10 @@ MISTAKES = {
             Milter.utils.parse_addr("x")
             Milter.greylist
             self.change_from()
+            self.__headers()
             return Milter.CONTINUE
         def change_from(self): pass
+        def __headers(self): pass
         """,
         [(1, "Milter.ACEPT does not exist: is Milter.ACCEPT meant?"),
          (2, "milter.TEMP_FAIL does not exist: is milter.TEMPFAIL meant?"),
@@ -233,7 +235,7 @@ MISTAKES = {
             value.decode()
             value.decode("utf-8", "replace")
             value.decode("latin-1")
-            value.decode(errors="replace")
+            value.decode(errors="replace"); name.encode("utf-8", "replace").decode()
             try: value.decode()
             except UnicodeDecodeError: pass
             self.headers["Subject"]
@@ -414,7 +416,7 @@ MISTAKES = {
         """
         def __init__(self):
             self.rcpts = []
-            self.headers = {}
+            self.headers, self.seen = {}, {}
             self.count = self.size = self.messages = 0
             self.user = self.buffer = None
         def connect(self, name, family, address):
@@ -425,6 +427,7 @@ MISTAKES = {
             return Milter.CONTINUE
         def envfrom(self, *args):
             self.headers = {}
+            self.seen["sender"] = args
             self.messages += 1
             if self.user is None: self.user = self.getsymval("i")
             self.ham = False
@@ -446,8 +449,8 @@ MISTAKES = {
             self.buffer.write(chunk)
             return Milter.CONTINUE
         def eom(self):
-            if self.spam or self.ham or self.size or self.rcpts or self.parts or self.buffer:
-                self.log(self.client, self.messages, self.user)
+            if self.spam or self.ham or self.size or self.rcpts or self.parts or self.seen:
+                self.log(self.client, self.messages, self.user, self.buffer)
             return self.finish()
         def abort(self):
             return self.finish()
@@ -455,6 +458,6 @@ MISTAKES = {
             self.parts.clear()
             return Milter.CONTINUE
         """,
-        [(20, "self.rcpts is set for the connection only"), (25, "self.spam"), (31, "self.size")],
+        [(21, "self.rcpts is set for the connection only"), (26, "self.spam"), (32, "self.size")],
     ),
 }  # fmt: skip

@@ -104,7 +104,7 @@ def test_lambda_is_a_callback(check):
     assert told.startswith("eoh returns None")
 
 
-def test_factory(check):
+def test_factory(check, capsys):
     text = """
     import Milter
     class Filter(Milter.Base):
@@ -112,8 +112,9 @@ def test_factory(check):
         def eom(self): return None
     def make(): return Filter(3)
     """
-    assert len(check(text, whole=True)) == 2
+    assert [told.split("[")[-1] for _, told in check(text, whole=True)] == ["init]", "verdict]"]
     assert main(["check", "--quiet", "filter.py:make"]) == 1
+    assert capsys.readouterr().out.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Subject:
     callbacks: by the name that methods have, those that are the filter's own; None where it
     cannot be told what is called. attributes: the same as the class has them, decorators and all.
     actions: flags that count for it, None for all that the MTA offers. socket: where it is served,
-    if the file says so.
+    if the file says so. by_factory: whether something else than the class makes its objects.
     """
 
     title: str
@@ -68,6 +68,7 @@ class Subject:
     attributes: dict[str, Any]
     actions: int | None = None
     socket: str | None = None
+    by_factory: bool = False
     _trees: dict[str, ast.Module] = field(default_factory=dict)
 
     def code_of(self, function: object) -> Code | None:
@@ -98,8 +99,15 @@ class Subject:
         return self._trees[file]
 
     def attribute(self, name: str) -> Any:
-        """What the class has under a name, not bound to anything; None if there is none."""
-        return inspect.getattr_static(self.klass, name, None) if self.klass else None
+        """What the class has under a name, not bound to anything; None if there is none. A private
+        name, as `__check`, is that of any of its classes."""
+        if self.klass is None:
+            return None
+        names = [name]
+        if name.startswith("__") and not name.endswith("__"):
+            names = [f"_{each.__name__.lstrip('_')}{name}" for each in self.bases]
+        found = (inspect.getattr_static(self.klass, each, None) for each in names)
+        return next((each for each in found if each is not None), None)
 
     @property
     def source(self) -> str:
@@ -244,7 +252,9 @@ def _method_called(call: ast.Call, receiver: str | None) -> str | None:
 # ------------------------------------------------------------------------------------ making one
 
 
-def subject_of(module: ModuleType, file: str, klass: type | None) -> Subject:
+def subject_of(
+    module: ModuleType, file: str, klass: type | None, *, by_factory: bool = False
+) -> Subject:
     """The filter whose objects are of a class, or without one what the module's file gives to the
     functions of `milter`. Raises ValueError if there is no filter."""
     if klass is None:
@@ -255,7 +265,7 @@ def subject_of(module: ModuleType, file: str, klass: type | None) -> Subject:
         if entry is not None
     }
     subject = Subject(
-        f"class {klass.__name__}", file, module, klass, {}, attributes,
+        f"class {klass.__name__}", file, module, klass, {}, attributes, by_factory=by_factory,
     )  # fmt: skip
     _read_settings(subject)
     if issubclass(klass, Milter.Base):

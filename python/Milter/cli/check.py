@@ -48,8 +48,8 @@ def _check(arguments: argparse.Namespace) -> int:
     name = re.sub(r"\W+", "-", Path(file).stem)
     argv, sys.argv = sys.argv, [file, *arguments.arguments]
     try:
-        module, klass = load_only(arguments.filter)
-        subject = subject_of(module, file, klass)
+        module, klass, by_factory = load_only(arguments.filter)
+        subject = subject_of(module, file, klass, by_factory=by_factory)
         found = findings(subject, mtas)
         spec = arguments.socket or subject.socket or f"unix:/run/{name}.sock"
         lines = settings(subject, spec, name, mtas)

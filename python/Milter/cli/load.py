@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import milter
 
@@ -21,7 +21,7 @@ from Milter import Base, Server
 from Milter.cli.exits import CommandError
 from Milter.cli.functions import class_of
 
-__all__ = ["filters_in", "load_filter", "load_only", "split_target", "target_of"]
+__all__ = ["Loaded", "filters_in", "load_filter", "load_only", "split_target", "target_of"]
 
 
 def load_filter(target: str) -> Callable[[], Any]:
@@ -68,19 +68,27 @@ def target_of(text: str) -> str | Callable[[], Any]:
     return load_filter(text)
 
 
-def load_only(target: str) -> tuple[ModuleType, type | None]:
-    """Like load_filter, for those who want to look at it: returns the module and the class of its
-    objects, None where no name is given and no class in it is derived from Milter.Base. A factory
-    that is not a class is called once. What would serve is not done: a file that is a whole program
-    is run up to there."""
+class Loaded(NamedTuple):
+    """A file that was loaded. klass: of the filter's objects, None where no name is given and no
+    class in it is derived from Milter.Base. by_factory: whether NAME is not that class, but a
+    factory."""
+
+    module: ModuleType
+    klass: type | None
+    by_factory: bool = False
+
+
+def load_only(target: str) -> Loaded:
+    """Like load_filter, for those who want to look at it. A factory is called once. What would
+    serve is not done: a file that is a whole program is run up to there. Raises CommandError."""
     file, name = split_target(target)
     with _no_serving():
         module = _run_file(Path(file))
     factory = _named(module, file, name) if name or filters_in(module) else None
     if factory is None or isinstance(factory, type):
-        return module, factory
+        return Loaded(module, factory)
     try:
-        return module, type(factory())
+        return Loaded(module, type(factory()), by_factory=True)
     except Exception as error:
         raise CommandError(_place(Path(file), error, f"{name}() raised ")) from error
 

@@ -202,6 +202,8 @@ def _unknown_of_self(subject: Subject) -> Iterator[Finding]:
         if isinstance(subject.attribute(name), staticmethod | classmethod):
             continue
         for node in _loads(code, first_parameter(code.node)):
+            if node.attr.startswith("_"):  # those have other names in the class
+                continue
             # the class's own names come last, so they win over others that are spelt alike
             near = _near(node.attr, [*sorted(given), *dir(subject.klass)])
             unknown = node.attr not in given | mentioned

@@ -10,7 +10,16 @@ from typing import Any
 from Milter._base import _marks_of
 from Milter._decorators import OPTIONAL_CALLBACKS
 from Milter.checking.checks.verdicts import returned, verdict_of
-from Milter.checking.code import Code, ancestors, calls, guarded, literal, own, parameters
+from Milter.checking.code import (
+    Code,
+    ancestors,
+    called_name,
+    calls,
+    guarded,
+    literal,
+    own,
+    parameters,
+)
 from Milter.checking.finding import Finding, at
 from Milter.checking.subject import Subject
 
@@ -52,6 +61,7 @@ def _decodes(code: Code) -> Iterator[tuple[ast.AST, str, str]]:
         if (
             isinstance(call.func, ast.Attribute)
             and call.func.attr == "decode"
+            and not any(called_name(each) == "encode" for each in calls(call.func))
             and len(call.args) < 2
             and "errors" not in given
             and str(given[0] if given else "").lower() not in _WHOLE

@@ -45,7 +45,9 @@ def signatures(subject: Subject, _: Any) -> Iterator[Finding]:
 
 def constructor(subject: Subject, _: Any) -> Iterator[Finding]:
     """An __init__ that needs arguments, unless the program has a factory that gives them."""
-    if not subject.klass or _takes(subject.klass, 0) or _has_factory(subject):
+    if not subject.klass or subject.by_factory or _takes(subject.klass, 0):
+        return
+    if _has_factory(subject):
         return
     init = subject.code_of(subject.attribute("__init__"))
     if init:

@@ -215,7 +215,8 @@ def _follow(kept: dict[str, _Kept], callback: str, code: Code, receiver: str | N
         elif isinstance(holder, ast.Subscript) and not isinstance(holder.ctx, ast.Load):
             whole = isinstance(holder.slice, ast.Slice)
             its.fresh |= whole
-            if not whole and _holds_data(its):
+            same_place = isinstance(holder.slice, ast.Constant) and not _conditions(holder, code)
+            if not whole and not same_place and _holds_data(its):
                 its.changes.append((code, holder))
         elif isinstance(holder, ast.Attribute) and holder.attr in _EMPTYING:
             its.fresh = True
@@ -228,12 +229,7 @@ def _follow(kept: dict[str, _Kept], callback: str, code: Code, receiver: str | N
 
 def _note_store(its: _Kept, store: Store, callback: str, code: Code) -> None:
     value = ast.dump(store.value) if store.value else ""
-    conditional = [
-        each
-        for each, child in ancestors(store.node, code.node)
-        if isinstance(each, ast.If | ast.For | ast.While | ast.ExceptHandler | ast.match_case)
-        and child is not getattr(each, "test", None)
-    ]
+    conditional = _conditions(store.node, code)
     again = any(ast.dump(each) == value for each in its.first)
     # "if self.x is None: self.x = ..." finds out what holds for the connection
     once = any(
@@ -244,6 +240,16 @@ def _note_store(its: _Kept, store: Store, callback: str, code: Code) -> None:
         its.fresh = True
     elif not once:
         its.changes.append((code, store.node))
+
+
+def _conditions(node: ast.AST, code: Code) -> list[ast.AST]:
+    """What must hold, or happen, for a function to come to a node."""
+    return [
+        each
+        for each, child in ancestors(node, code.node)
+        if isinstance(each, ast.If | ast.For | ast.While | ast.ExceptHandler | ast.match_case)
+        and child is not getattr(each, "test", None)
+    ]
 
 
 def _mentions(test: ast.expr, name: str) -> bool:
