@@ -118,11 +118,13 @@ MISTAKES = {
         def eom(self):
             time.sleep(1)
             self.sleep(2)
+            self.__wait()
             return Milter.CONTINUE
+        def __wait(self): time.sleep(1)
         def sleep(self, seconds): pass
         def close(self): time.sleep(1)
         """,
-        [(2, "time.sleep in eom")],
+        [(2, "time.sleep in eom"), (6, "time.sleep in __wait(), called from eom")],
     ),
     "macro": (
         """
@@ -393,6 +395,9 @@ MISTAKES = {
     "thread": (
         """
         here = threading.local()
+        def again(self):
+            self.reopened = sqlite3.connect("x")
+            self.reopened.execute("")
         def __init__(self):
             self.db = sqlite3.connect("x")
             self.shared = sqlite3.connect("x", check_same_thread=False)
@@ -406,11 +411,12 @@ MISTAKES = {
             self.shared.execute("")
             own = sqlite3.connect("x")
             own.execute("")
+            self.again()
             self.here.hops = 1
             return Milter.CONTINUE if self.here.sender or self.here.hops else self.mine.x
         """,
-        [(3, "self.db is a connection of sqlite3"), (16, "self.here.sender is of a thread, and "
-         "eom may run in another one than envfrom"), (16, "self.mine.x")],
+        [(6, "self.db is a connection of sqlite3"), (20, "self.here.sender is of a thread, and "
+         "eom may run in another one than envfrom"), (20, "self.mine.x")],
     ),
     "state": (
         """
@@ -420,7 +426,7 @@ MISTAKES = {
             self.count = self.size = self.messages = 0
             self.user = self.buffer = None
         def connect(self, name, family, address):
-            self.spam = self.ham = False
+            self.spam = self.ham = self.friend = self.foe = False
             self.parts = []
             self.client = name
             self.shared = SHARED
@@ -431,6 +437,8 @@ MISTAKES = {
             self.messages += 1
             if self.user is None: self.user = self.getsymval("i")
             self.ham = False
+            if self.client in SHARED: self.friend = True
+            if args[0] in SHARED: self.foe = True
             self.buffer = io.BytesIO()
             return Milter.CONTINUE
         def envrcpt(self, to, *args):
@@ -450,7 +458,7 @@ MISTAKES = {
             return Milter.CONTINUE
         def eom(self):
             if self.spam or self.ham or self.size or self.rcpts or self.parts or self.seen:
-                self.log(self.client, self.messages, self.user, self.buffer)
+                self.log(self.client, self.messages, self.user, self.buffer, self.friend, self.foe)
             return self.finish()
         def abort(self):
             return self.finish()
@@ -458,6 +466,7 @@ MISTAKES = {
             self.parts.clear()
             return Milter.CONTINUE
         """,
-        [(21, "self.rcpts is set for the connection only"), (26, "self.spam"), (32, "self.size")],
+        [(19, "self.foe"), (23, "self.rcpts is set for the connection only"), (28, "self.spam"),
+         (34, "self.size")],
     ),
 }  # fmt: skip

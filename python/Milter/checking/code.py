@@ -8,9 +8,30 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-__all__ = ["NOTHING", "Code", "Function", "Store", "ancestors", "blocks", "called_name", "calls",
-           "first_parameter", "goes_past", "guarded", "is_super", "literal", "module_code",
-           "outcomes", "own", "parameters", "resolve", "starts", "stores", "walk"]  # fmt: skip
+__all__ = [
+    "NOTHING",
+    "Code",
+    "Function",
+    "Store",
+    "ancestors",
+    "blocks",
+    "called_name",
+    "calls",
+    "first_parameter",
+    "goes_past",
+    "guarded",
+    "is_super",
+    "literal",
+    "local_names",
+    "module_code",
+    "outcomes",
+    "own",
+    "parameters",
+    "resolve",
+    "starts",
+    "stores",
+    "walk",
+]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _INNER = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
@@ -130,7 +151,8 @@ def outcomes(value: ast.expr) -> Iterator[ast.expr]:
 
 
 @lru_cache(maxsize=256)
-def _local_names(node: Function) -> frozenset[str]:
+def local_names(node: Function) -> frozenset[str]:
+    """The names of a function's own: its parameters and what it assigns."""
     arguments = node.args
     named = [*parameters(node), *(each.arg for each in arguments.kwonlyargs)]
     named += [each.arg for each in (arguments.vararg, arguments.kwarg) if each]
@@ -145,7 +167,7 @@ def _local_names(node: Function) -> frozenset[str]:
 def resolve(node: ast.AST, code: Code) -> Any:
     """The object that a dotted name of the module stands for; NOTHING if it is local or unknown."""
     if isinstance(node, ast.Name):
-        return NOTHING if node.id in _local_names(code.node) else code.scope.get(node.id, NOTHING)
+        return NOTHING if node.id in local_names(code.node) else code.scope.get(node.id, NOTHING)
     if isinstance(node, ast.Attribute):
         owner = resolve(node.value, code)
         return NOTHING if owner is NOTHING else getattr(owner, node.attr, NOTHING)

@@ -17,6 +17,7 @@ from Milter.checking.code import (
     called_name,
     calls,
     first_parameter,
+    local_names,
     module_code,
     own,
     resolve,
@@ -114,8 +115,7 @@ def _databases(subject: Subject) -> Iterator[Finding]:
                     made[ast.unparse(target)] = {"the module"}
                     where[ast.unparse(target)] = (whole, node.value)
     for name, makers in made.items():
-        users = [each for each in subject.callbacks if _uses(name, each, subject)]
-        users = [each for each in users if each not in makers]
+        users = [each for each in subject.callbacks if _uses(name, each, makers, subject)]
         if users:
             yield at(*where[name], f"{name} is a connection of sqlite3, which works in the thread "
                      f"that made it, and {users[0]} may run in another one: give "
@@ -131,7 +131,10 @@ def _is_bound_to_thread(value: ast.expr | None, code: Code) -> bool:
     )
 
 
-def _uses(name: str, callback: str, subject: Subject) -> bool:
+def _uses(name: str, callback: str, makers: set[str], subject: Subject) -> bool:
+    """Whether a callback uses a connection that it does not make itself."""
+    if any(code.name in makers for code, _ in subject.functions(callback)):
+        return False
     return any(
         isinstance(node, ast.Attribute | ast.Name)
         and isinstance(node.ctx, ast.Load)
@@ -188,8 +191,9 @@ def left_over(subject: Subject, _: Any) -> Iterator[Finding]:
 
 
 def _makes_all_new(code: Code) -> bool:
-    """Whether it calls self.__init__() again, or empties the object's dictionary."""
-    return any(called_name(call) == "__init__" for call in calls(code.node)) or any(
+    """Whether it calls self.__init__() again, or sets attributes by names that are made up."""
+    names = {called_name(call) for call in calls(code.node)}
+    return bool(names & {"__init__", "setattr"}) or any(
         isinstance(node, ast.Attribute) and node.attr == "__dict__" for node in ast.walk(code.node)
     )
 
@@ -235,7 +239,11 @@ def _note_store(its: _Kept, store: Store, callback: str, code: Code) -> None:
     once = any(
         isinstance(each, ast.If) and _mentions(each.test, store.name) for each in conditional
     )
-    worked_out = callback == "envfrom" and not isinstance(store.value, ast.Constant)
+    # in envfrom: of the message only if the sender has to do with it
+    worked_out = callback == "envfrom" and not (
+        isinstance(store.value, ast.Constant)
+        and any(_asks_of_message(each, code) for each in conditional)
+    )
     if again or not conditional or worked_out:
         its.fresh = True
     elif not once:
@@ -250,6 +258,13 @@ def _conditions(node: ast.AST, code: Code) -> list[ast.AST]:
         if isinstance(each, ast.If | ast.For | ast.While | ast.ExceptHandler | ast.match_case)
         and child is not getattr(each, "test", None)
     ]
+
+
+def _asks_of_message(condition: ast.AST, code: Code) -> bool:
+    """Whether a condition has to do with what the function was given."""
+    given = local_names(code.node) - {first_parameter(code.node)}
+    test = getattr(condition, "test", condition)
+    return any(isinstance(each, ast.Name) and each.id in given for each in ast.walk(test))
 
 
 def _mentions(test: ast.expr, name: str) -> bool:
