@@ -425,6 +425,8 @@ MISTAKES = {
             self.headers, self.seen = {}, {}
             self.count = self.size = self.messages = 0
             self.user = self.buffer = None
+            self.last = self.first = self.note = self.db = None
+            self.never = []
         def connect(self, name, family, address):
             self.spam = self.ham = self.friend = self.foe = False
             self.parts = []
@@ -451,6 +453,12 @@ MISTAKES = {
                 self.ham = True
             self.parts.append(value)
             self.shared.add(name)
+            self.last = value
+            self.never.append(value)
+            if self.first is None:
+                self.first = value
+            if value == "x":
+                self.note = True
             return Milter.CONTINUE
         def body(self, chunk):
             self.size += len(chunk)
@@ -459,6 +467,11 @@ MISTAKES = {
         def eom(self):
             if self.spam or self.ham or self.size or self.rcpts or self.parts or self.seen:
                 self.log(self.client, self.messages, self.user, self.buffer, self.friend, self.foe)
+            if self.note:
+                self.note = None
+            if self.db is None:
+                self.db = open("x")
+            self.log(self.last, self.first, self.db)
             return self.finish()
         def abort(self):
             return self.finish()
@@ -466,7 +479,7 @@ MISTAKES = {
             self.parts.clear()
             return Milter.CONTINUE
         """,
-        [(19, "self.foe"), (23, "self.rcpts is set for the connection only"), (28, "self.spam"),
-         (34, "self.size")],
+        [(21, "self.foe"), (25, "self.rcpts is set for the connection only"), (30, "self.spam"),
+         (37, "self.first"), (42, "self.size")],
     ),
 }  # fmt: skip

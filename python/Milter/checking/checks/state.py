@@ -235,10 +235,10 @@ def _note_store(its: _Kept, store: Store, callback: str, code: Code) -> None:
     value = ast.dump(store.value) if store.value else ""
     conditional = _conditions(store.node, code)
     again = any(ast.dump(each) == value for each in its.first)
-    # "if self.x is None: self.x = ..." finds out what holds for the connection
+    # "if self.db is None: self.db = connect()": what holds for the connection, at its first use
     once = any(
         isinstance(each, ast.If) and _mentions(each.test, store.name) for each in conditional
-    )
+    ) and not (store.value and _asks_of_message(store.value, code))
     # in envfrom: of the message only if the sender has to do with it
     worked_out = callback == "envfrom" and not (
         isinstance(store.value, ast.Constant)
@@ -260,10 +260,10 @@ def _conditions(node: ast.AST, code: Code) -> list[ast.AST]:
     ]
 
 
-def _asks_of_message(condition: ast.AST, code: Code) -> bool:
-    """Whether a condition has to do with what the function was given."""
+def _asks_of_message(node: ast.AST, code: Code) -> bool:
+    """Whether a condition or a value has to do with what the function was given."""
     given = local_names(code.node) - {first_parameter(code.node)}
-    test = getattr(condition, "test", condition)
+    test = getattr(node, "test", node)
     return any(isinstance(each, ast.Name) and each.id in given for each in ast.walk(test))
 
 
