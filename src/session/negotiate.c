@@ -83,6 +83,9 @@ int mkit_negotiate_end(struct mkit_session *session, int verdict)
     } else if (verdict == MKIT_CONTINUE) {
         actions = options->actions;
         protocol = options->protocol;
+    } else if (verdict < 0) { /* whoever called it has told why */
+        return mkit_fail(session, MKIT_EINVAL,
+                         "the negotiate callback failed: the connection is closed");
     } else {
         const char *name = mkit_verdict_name(verdict);
         return mkit_fail(session, MKIT_EINVAL,

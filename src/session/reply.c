@@ -126,10 +126,19 @@ int mkit_setreply(struct mkit_session *session, const char *rcode, const char *x
     return 0;
 }
 
-static void log_unsendable(const struct mkit_session *session, int verdict)
+/* Says of a verdict at a no-reply step what is done instead; COMPATIBLE: in libmilter's words. */
+static void log_unsendable(const struct mkit_session *session, int verdict, bool held)
 {
-    mkit_log(session, MKIT_LOG_ERROR, "milter claimed not to reply in state %d but did anyway %d",
-             (int)session->state, verdict);
+    if (session->filter->degree == MKIT_COMPATIBLE) {
+        mkit_log(session, MKIT_LOG_ERROR,
+                 "milter claimed not to reply in state %d but did anyway %d", (int)session->state,
+                 verdict);
+        return;
+    }
+    mkit_log(session, MKIT_LOG_ERROR,
+             "%s: %s cannot be sent, since the MTA waits for no reply at this step: %s",
+             mkit_step_name(mkit_states[session->state].step), mkit_verdict_name(verdict),
+             held ? "it is the answer to the next step that has one" : "it is left out");
 }
 
 /* Says when a verdict will not have the effect that its author expects. */
@@ -180,9 +189,10 @@ int mkit_reply_send(struct mkit_session *session, int verdict)
         (!(session->protocol & MKIT_SKIPPING) || session->state == S_ENDM))
         verdict = MKIT_CONTINUE;
     if (no_reply && !(strict && emulated && mkit_verdicts[verdict].final)) {
+        const bool held = strict && must_hold(session, verdict);
         if (verdict != MKIT_NOREPLY && !(strict && verdict == MKIT_CONTINUE))
-            log_unsendable(session, verdict);
-        if (strict && must_hold(session, verdict)) {
+            log_unsendable(session, verdict, held);
+        if (held) {
             session->held = verdict;
             session->held_always = session->state <= S_HELO;
         }

@@ -183,7 +183,7 @@ OWN_TEXT = re.compile(r"(?<=^milter\.error):.*")
 #: What theirs prints while mime looks at a message, and what ours logs of mistakes in filters.
 CHATTER = re.compile(
     r"^(?:chkm? .*|\w+: connection \d+: "
-    r"(?:\w+: reply \".*\" is not used.*|the negotiate callback returned .*))\n",
+    r"(?:\w+: reply \".*\" is not used.*|the negotiate callback (?:returned|failed).*))\n",
     re.MULTILINE,
 )
 

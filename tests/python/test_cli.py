@@ -333,6 +333,9 @@ def test_load_the_only_filter(tmp_path):
         ("\nx = y", "", "line 2: NameError: name 'y' is not defined"),
         ("import nosuchmodule", "", "line 1: ModuleNotFoundError: No module named 'nosuchmodule'"),
         ("raise ValueError('two\\nlines')", "", "line 1: ValueError: two lines"),
+        ("import Milter\nclass A(Milter.Base):\n  def __init__(self, limit): pass", "",
+         "without arguments for each connection (missing a required argument: 'limit')"),
+        ("def make(x): pass", ":make", "make is called without arguments for each connection"),
     ],
 )  # fmt: skip
 def test_load_errors_are_one_line(tmp_path, code, name, error):

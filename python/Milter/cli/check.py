@@ -48,15 +48,15 @@ def _check(arguments: argparse.Namespace) -> int:
     name = re.sub(r"\W+", "-", Path(file).stem)
     argv, sys.argv = sys.argv, [file, *arguments.arguments]
     try:
-        module, factory = load_only(arguments.filter)
-        subject = subject_of(module, file, factory)
+        module, klass, by_factory = load_only(arguments.filter)
+        subject = subject_of(module, file, klass, by_factory=by_factory)
         found = findings(subject, mtas)
         spec = arguments.socket or subject.socket or f"unix:/run/{name}.sock"
         lines = settings(subject, spec, name, mtas)
     except CommandError as error:
         raise CommandError(str(error), Exit.USAGE) from error
-    except Exception as error:  # a factory may raise anything
-        raise CommandError(f"{file}: {error or type(error).__name__}", Exit.USAGE) from error
+    except ValueError as error:
+        raise CommandError(f"{file}: {error}", Exit.USAGE) from error
     finally:
         sys.argv = argv
     if not arguments.quiet:

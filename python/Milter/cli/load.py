@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib.util
 import inspect
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import milter
 
@@ -19,7 +21,7 @@ from Milter import Base, Server
 from Milter.cli.exits import CommandError
 from Milter.cli.functions import class_of
 
-__all__ = ["filters_in", "load_filter", "load_only", "split_target", "target_of"]
+__all__ = ["Loaded", "filters_in", "load_filter", "load_only", "split_target", "target_of"]
 
 
 def load_filter(target: str) -> Callable[[], Any]:
@@ -27,7 +29,8 @@ def load_filter(target: str) -> Callable[[], Any]:
 
     target: FILE.py, which must hold exactly one class derived from Milter.Base that is not the
     base of another one there, or else give its functions to `milter`; or FILE.py:NAME for any
-    class, function or other callable. Raises CommandError that says what is wrong.
+    class, function or other callable. It is called without arguments for each connection: one that
+    needs some is refused. Raises CommandError that says what is wrong.
     """
     file, name = split_target(target)
     before = milter._callbacks()
@@ -36,7 +39,18 @@ def load_filter(target: str) -> Callable[[], Any]:
     functions = [new if new is not old else None for new, old in zip(now, before, strict=True)]
     if not name and any(functions) and not filters_in(module):
         return class_of(functions, milter._settings()[0])
-    return _named(module, file, name)
+    factory = _named(module, file, name)
+    try:
+        inspect.signature(factory).bind()
+    except ValueError:  # it is written in C, and says nothing of its arguments
+        pass
+    except TypeError as error:
+        called = name or getattr(factory, "__name__", "its class")
+        raise CommandError(
+            f"{file}: {called} is called without arguments for each connection ({error}): "
+            f"give defaults, or name a factory that gives them, as {file}:NAME"
+        ) from error
+    return factory
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -54,19 +68,36 @@ def target_of(text: str) -> str | Callable[[], Any]:
     return load_filter(text)
 
 
-def load_only(target: str) -> tuple[ModuleType, Callable[[], Any] | None]:
-    """Like load_filter, for those who want to look at it: returns the module as well, and None
-    where no name is given and no class in it is derived from Milter.Base. What would serve is not
-    done: a file that is a whole program is run up to there."""
+class Loaded(NamedTuple):
+    """A file that was loaded. klass: of the filter's objects, None where no name is given and no
+    class in it is derived from Milter.Base. by_factory: whether NAME is not that class, but a
+    factory."""
+
+    module: ModuleType
+    klass: type | None
+    by_factory: bool = False
+
+
+def load_only(target: str) -> Loaded:
+    """Like load_filter, for those who want to look at it. A factory is called once. What would
+    serve is not done: a file that is a whole program is run up to there. Raises CommandError."""
     file, name = split_target(target)
     with _no_serving():
         module = _run_file(Path(file))
     factory = _named(module, file, name) if name or filters_in(module) else None
-    return module, factory
+    if factory is None or isinstance(factory, type):
+        return Loaded(module, factory)
+    try:
+        return Loaded(module, type(factory()), by_factory=True)
+    except Exception as error:
+        raise CommandError(_place(Path(file), error, f"{name}() raised ")) from error
 
 
 class _Serves(BaseException):
-    """Ends a program where it would serve."""
+    """Ends a program where it would serve. in_thread: whether that was in a thread of its own,
+    while the main one, which is then interrupted, waits for it to end."""
+
+    in_thread = False
 
 
 @contextmanager
@@ -81,8 +112,13 @@ def _no_serving() -> Iterator[None]:
     kept = [(owner, name, getattr(owner, name)) for owner, name in doors]
 
     def stop_here(*_: object, **__: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            _Serves.in_thread = True
+            _thread.interrupt_main()
+            raise SystemExit
         raise _Serves
 
+    _Serves.in_thread = False
     for owner, name in doors:
         setattr(owner, name, stop_here)
     try:
@@ -122,16 +158,22 @@ def _run_file(path: Path) -> ModuleType:
         raise CommandError(f"{where}, line {error.lineno}: {error.msg}") from error
     except _Serves:
         pass
+    except KeyboardInterrupt:
+        if not _Serves.in_thread:
+            raise
     except SystemExit as error:
         raise CommandError(f"{path}: it ended while it was loaded, by exit {error}") from error
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [
-            frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()
-        ]
-        where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise CommandError(f"{where}: {type(error).__name__}: {error}") from error
+        raise CommandError(_place(path, error)) from error
     return module
+
+
+def _place(path: Path, error: Exception, what: str = "") -> str:
+    """One line that says which line of the file raised, and what."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == path.resolve()]
+    where = f"{path}, line {lines[-1]}" if lines else str(path)
+    return f"{where}: {what}{type(error).__name__}: {error}"
 
 
 def filters_in(module: ModuleType) -> list[type[Base]]:
