@@ -96,10 +96,10 @@ class Greylist:
         return int(count)
 
     def clean(self, timeinc: float = 0) -> int:
-        """Forget triples that were last seen before the retain time, taken or not; returns how many.
+        """Forget triples that were last seen before the retain time; returns how many those were.
 
-        timeinc: as in check. A triple that was not tried again in time counts as new in check, also
-        while it is kept.
+        timeinc: as in check. A triple that was never taken stays as long, though check takes it for
+        a new one after grey_expire.
         """
         now = time.time() + timeinc
         with self._lock:

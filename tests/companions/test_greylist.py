@@ -44,7 +44,7 @@ def test_times_as_the_oracle() -> None:
     agree("greysql", asked, {})
 
 
-#: What clean counts, and what is left: triples by when they were tried, seconds; and when it cleans.
+#: Triples by the seconds at which they were tried, and when clean is called.
 HOUR, DAY = 3600, 86400
 TRIPLES = [[0], [0, 300], [0, 700], [0, 700, 800], [0, 5 * HOUR], [0, 36 * DAY + 1], [20 * DAY]]
 CLEANED = [5 * HOUR, 35 * DAY, 36 * DAY + 100, 36 * DAY + 1000, 37 * DAY, 57 * DAY, 73 * DAY]
@@ -60,7 +60,8 @@ def test_clean_as_the_oracle() -> None:
         )
 
     asked = [
-        f"(lambda g: ({check('times')}, g.clean({at}), {check(f'[{at}]')}, g.clean({at}), g.close()))"
+        f"(lambda g: ({check('times')}, g.clean({at}), {check(f'[{at}]')}, g.clean({at})"
+        ", g.close()))"
         "(Greylist(':memory:'))"
         for at in CLEANED
     ]
