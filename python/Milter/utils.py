@@ -314,10 +314,11 @@ def _words(val: str) -> list[tuple[str, bytes, str]]:
 
 def _text(data: bytes, charset: str) -> str:
     try:
-        codec = codecs.lookup(charset)
-        known = codec.name.replace("-", "_") not in _NO_CHARSETS
-        if known and getattr(codec, "_is_text_encoding", True):
-            return codec.decode(data, "replace")[0]
+        if charset.isascii():  # from Python 3.17 on others raise
+            codec = codecs.lookup(charset)
+            known = codec.name.replace("-", "_") not in _NO_CHARSETS
+            if known and getattr(codec, "_is_text_encoding", True):
+                return codec.decode(data, "replace")[0]
     except LookupError:
         pass
     return data.decode("ascii")
