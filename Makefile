@@ -114,9 +114,12 @@ pytest: needs-test libmilter $(VENV)/installed $(VENV)/tools
 	@$(BIN)/pytest $(ARGS)
 
 # Tests in Python that need no MTA, or those in ARGS, for each interpreter that runs (or PYTHONS),
-# each built in an environment of its own.
-PYTHONS ?= $(foreach minor,10 11 12 13 14,$(shell python3.$(minor) -c \
-	'import sys; print(sys.executable)' 2>/dev/null))
+# each built in an environment of its own. Of each minor version the first that is found: in PATH,
+# then the newest that pyenv has installed.
+PYENV = $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+PYTHONS ?= $(foreach minor,10 11 12 13 14 15,$(firstword $(foreach python,\
+	python3.$(minor) $(shell ls -drv $(PYENV)/3.$(minor).*/bin/python3.$(minor) 2>/dev/null),\
+	$(shell $(python) -c 'import sys; print(sys.executable)' 2>/dev/null))))
 test-pythons:
 	@for python in $(PYTHONS); do \
 		name=$$($$python -c 'import sys; print(*sys.version_info[:2], sep=".")') && \

@@ -22,7 +22,7 @@ for number, usual in (
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 
-#: Bytes for each process of a run, those that it starts too: 512 threads and their stacks take half.
+#: Bytes for each process of a run, and for those that it starts; 512 stacks take half of it.
 MEMORY = 8 << 30
 
 if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # what it reserves for itself would count

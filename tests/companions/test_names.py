@@ -31,7 +31,8 @@ for name in json.loads(sys.argv[1]):
     for each, value in vars(module).items():
         if not each.startswith("__") and type(value).__name__ not in ("module", "_Feature"):
             methods = dir(value) if isinstance(value, type) else []
-            found[name][each] = [it for it in methods if not it.startswith("__")]
+            own = [it for it in methods if not it.startswith("__")]
+            found[name][each] = [it for it in own if not hasattr(Exception, it)]
 print(json.dumps(found))
 """
 

@@ -40,8 +40,8 @@ NESTED = (
     b"From: a@b\nSUBJECT:x\nContent-Type: multipart/mixed; boundary=BB\n\npreamble\n" + ALTERNATIVES
 )
 
-#: The limits that docs/differences.md names: not taken from the modules, or a limit that was changed
-#: by mistake would pass.
+#: The limits that docs/differences.md names. They are not taken from the modules: one that was
+#: changed there by mistake would pass.
 ENCODED, PARTS, LEVELS = 5, 20_000, 100
 
 
