@@ -271,7 +271,14 @@ def parseaddr(t: str) -> tuple[str, str]:
         return _full_name(pieces[slice(*name)]), _only_address(pieces[slice(*inside)])
     if plain := _PLAIN.fullmatch(shape):
         address = _only_address(pieces[slice(*plain.span(1))])
-        return " ".join(text for kind, text in pieces if kind == "c" and address), address
+        # A comment in front of the "@" counts twice: tests of the older package insist on that.
+        comments = [
+            text
+            for (kind, text), following in zip(pieces, f"{shape[1:]} ", strict=False)
+            if kind == "c" and address
+            for _ in range(2 if following == "@" else 1)
+        ]
+        return " ".join(comments), address
     return "", ""
 
 
