@@ -134,10 +134,10 @@ def symlist(*names: str) -> Callable[[F], F]:
     return decorate
 
 
-def symlists(klass: type | None) -> dict[str, tuple[str, ...]]:
-    """Return what a class asks for by @symlist: names of macros by callback."""
+def symlists(methods: object) -> dict[str, tuple[str, ...]]:
+    """Return what the methods of a class ask for by @symlist: names of macros by callback."""
     found = {
-        name: getattr(getattr(klass, name, None), "_symlist", None) for name in MACRO_CALLBACKS
+        name: getattr(getattr(methods, name, None), "_symlist", None) for name in MACRO_CALLBACKS
     }
     return {name: names for name, names in found.items() if names is not None}
 
