@@ -152,6 +152,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         .max_threads = max_threads,
         .progress = progress,
         .poller = (enum mkit_poller)poller,
+        .adopts = true, /* Milter.Server listens before it serves, where it has a socket */
     };
     if (make_engine(self, &options) < 0)
         Py_CLEAR(self);
