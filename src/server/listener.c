@@ -238,18 +238,14 @@ static void append(struct mkit_server *server, struct listener *listener)
     *end = listener;
 }
 
-/* Takes an open socket into the server. With the lock held. */
-static int add_listener(struct mkit_server *server, struct listener *listener)
+/* Readies an open socket for the server, which may run. With the lock held. */
+static int join_server(struct mkit_server *server, struct listener *listener)
 {
     if (server->state > SERVER_RUNNING)
         return server_fail(server, MKIT_EBUSY, "the server is ending");
-    if (server->poller && !server->accept_after) { /* else it is watched with the others */
-        int error = watch(server, listener);
-        if (error)
-            return error;
-    }
-    append(server, listener);
-    return 0;
+    const bool now =
+        server->poller && !server->accept_after; /* else it is watched with the others */
+    return now ? watch(server, listener) : 0;
 }
 
 int mkit_server_listen(struct mkit_server *server, const char *text,
@@ -270,7 +266,9 @@ int mkit_server_listen(struct mkit_server *server, const char *text,
     int error = open_listener(server, text, &spec, options, listener);
     if (!error) {
         pthread_mutex_lock(&server->lock);
-        error = add_listener(server, listener);
+        error = join_server(server, listener);
+        if (!error)
+            append(server, listener);
         pthread_mutex_unlock(&server->lock);
     }
     if (error) {
