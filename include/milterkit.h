@@ -458,6 +458,7 @@ struct mkit_server_options {
     int grace; /* seconds that callbacks may still take when all connections are ended; what has not
                   returned by then is left behind: see mkit_server_abort; default 5, -1 none */
     enum mkit_poller poller; /* how it waits for its sockets */
+    bool adopts; /* connections may be adopted while it runs: it runs without a socket, too */
 };
 
 /* Settings of a listening socket. */
@@ -497,11 +498,21 @@ MKIT_API void mkit_server_free(struct mkit_server *server);
  * gets a static text. */
 MKIT_API int mkit_check_spec(const char *spec, const char **why);
 
+/* Whether two specifications, such as unix:/run/x and local:/run/x, stand for the same socket.
+ * False if one of them cannot be understood. May look host and service names up. */
+MKIT_API bool mkit_same_spec(const char *one, const char *other);
+
 /* Binds and listens: unix:PATH, local:PATH, PATH, inet:PORT[@HOST], inet6:PORT[@HOST], fd:N (sheet
- * 5.2). May be called several times before mkit_server_run. `options` may be NULL.
- * MKIT_ESPEC, MKIT_ESOCKET (errno is set); mkit_server_why says more. */
+ * 5.2). May be called several times, also while the server runs: it then accepts there at once.
+ * Of programs that open the same unix socket at the same time one succeeds: the socket's folder is
+ * locked (flock) meanwhile. `options` may be NULL. Returns 0, MKIT_ESPEC, MKIT_ESOCKET (errno is
+ * set), MKIT_ENOMEM, or MKIT_EBUSY if the server is ending; mkit_server_why says more. */
 MKIT_API int mkit_server_listen(struct mkit_server *server, const char *spec,
                                 const struct mkit_listen_options *options);
+
+/* Gives the sockets that `from` has opened to `to`, with a stop that `from` was told. Neither may
+ * run. Returns 0, or MKIT_EBUSY if `from` runs. */
+MKIT_API int mkit_server_hand_over(struct mkit_server *from, struct mkit_server *to);
 
 /* Serves one connection that exists already, a socketpair's end for example. The server owns the
  * descriptor from now on and closes it, unless this fails: MKIT_EBUSY if it is served already or
@@ -509,11 +520,20 @@ MKIT_API int mkit_server_listen(struct mkit_server *server, const char *spec,
 MKIT_API int mkit_server_adopt(struct mkit_server *server, int fd);
 
 /* Serves until mkit_server_stop or mkit_server_abort, in this thread and workers. Returns 0 after
- * it, MKIT_EBUSY if it runs already, MKIT_ETHREAD, MKIT_ESOCKET, MKIT_ENOMEM. Sockets stay open for
- * a new run unless the stop closed them. `poke`, if not NULL, is called in this thread whenever
+ * it, MKIT_EINVAL if there is nothing to serve (neither a socket nor a connection, and
+ * options.adopts is not set), MKIT_EBUSY if it runs already, MKIT_ETHREAD, MKIT_ESOCKET,
+ * MKIT_ENOMEM. Connections that end are shut down, for copies in other processes as well; so are
+ * sockets that this process has opened, when a stop closes them. Otherwise sockets stay open for a
+ * new run unless the stop closed them. `poke`, if not NULL, is called in this thread whenever
  * mkit_server_poke_fd was written to; a nonzero return aborts the server. Workers block the signals
  * that this thread blocks, and no others. */
 MKIT_API int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg), void *arg);
+
+/* In a child that was forked while the server ran: closes the child's copies of its sockets and
+ * connections, which the parent goes on with, and touches no files. The child's server is then of
+ * no use, not even to be freed: what the thread that forked still does with a connection there (a
+ * callback's calls, for example) fails and reaches nobody. */
+MKIT_API void mkit_server_forked(struct mkit_server *server);
 
 /* Forgets a stop or abort that was asked for while the server did not run: else the next run ends
  * at once. MKIT_EBUSY if it runs. */
@@ -551,7 +571,8 @@ MKIT_API void mkit_server_hurry(struct mkit_server *server);
 MKIT_API int mkit_server_poke_fd(const struct mkit_server *server);
 
 /* Puts the address of listening socket `index` as a specification into `text`, with the real port
- * if the system chose it. Returns 0, or MKIT_EINVAL if there is none. */
+ * if the system chose it; fd:N for an inherited one that is neither a unix socket with a path nor
+ * inet or inet6. Returns 0, or MKIT_EINVAL if there is no such socket. */
 MKIT_API int mkit_server_address(struct mkit_server *server, size_t index, char *text, size_t size);
 
 /* Why the last call of this thread failed on this server: one line. "" if none did; valid until the

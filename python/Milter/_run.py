@@ -31,8 +31,10 @@ def runmilter(
     that open messages may take to finish after a stop. progress: after so many seconds of an eom
     callback that sends nothing, its MTA is told to wait on; 0 for never. Flags, exception policy
     and backlog are those of the module-level functions. In the main thread SIGTERM and SIGHUP stop
-    and SIGINT aborts, where the program has set no handlers. May be called again. Raises
-    milter.error if it cannot listen, or runs already, TypeError for a socketname that is no str.
+    and SIGINT aborts, where the program has set no handlers, from before the socket is opened. A
+    socket that milter.opensocket() has opened is served; it must be the one of socketname.
+    A Milter.stop() from before ends it as soon as it begins. May be called again. Raises
+    milter.error if it cannot listen, or runs already, TypeError for a socketname that is not a str.
     """
     if not isinstance(socketname, str):  # often a setting that is missing
         kind = type(socketname).__name__
@@ -50,7 +52,7 @@ def runmilter(
         progress=progress,
         remove_stale=rmsock,
     )
-    server._serve(lambda: milter._run_as_main(server._server))
+    milter._run_as_main(server._server, server.open, socketname)
 
 
 def negotiate_callback(ctx: milter.Context, opts: list[int]) -> int:

@@ -80,8 +80,9 @@ class Server:
         and sys.unraisablehook where the program has set one.
 
     Raises milter.error when it cannot listen or serve. In the process that runs it only: a fork
-    of a running server cannot use it, and a child that a callback forks ends where it leaves the
-    callback, so that one process answers the MTA.
+    of a running server cannot use it and has no copies of its sockets, and a child that is forked
+    in a callback (or a log handler, or a destructor that runs there) ends where it leaves that, so
+    that one process answers the MTA.
     """
 
     def __init__(
@@ -148,7 +149,6 @@ class Server:
         Raises milter.error if it cannot, or if the server is ending.
         """
         if self._socket is not None and self.address is None:
-            self._server.renew()
             self._server.listen(self._socket, *self._listening)
 
     @property
@@ -177,20 +177,18 @@ class Server:
         """Serve in this thread until `stop` or `abort`, or a signal.
 
         In the main thread Python's signal handlers run meanwhile; where the program has set none,
-        SIGTERM and SIGHUP stop and SIGINT aborts. In other threads signals are left alone. The
-        socket is closed at the end; serving again opens it anew. Raises milter.error if it cannot
-        listen, or runs already.
+        SIGTERM and SIGHUP stop and SIGINT aborts. That holds from the call on, before the socket is
+        opened. asyncio.run's handler for SIGINT does not count as the program's: it cancels a task
+        in a loop that does not run meanwhile. In other threads signals are left alone. The socket
+        is closed at the end; serving again opens another one. A `stop` or `abort` from before ends
+        it as soon as it begins. Raises milter.error if it cannot listen, or runs already.
         """
         self._check_not_started()
-        self._serve(self._server.run)
+        self._server.run(self.open)
 
     def _check_not_started(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             raise milter.error("the server runs already")
-
-    def _serve(self, run: Callable[[], None]) -> None:
-        self.open()
-        run()
 
     def start(self) -> Server:
         """Serve in a thread of its own; returns self once connections are accepted or wait.
@@ -211,15 +209,17 @@ class Server:
 
     def _serve_in_thread(self) -> None:
         try:
-            self._server.run()
+            self._server.run(self.open)
         except BaseException as raised:  # it is raised again in join
             self._raised = raised
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until a started server has ended, at most timeout seconds; returns whether it has.
 
-        Raises what ended it, if that was an error. Not from a callback, which it would wait for.
+        Raises what ended it, if that was an error; milter.error in a callback of this server, which
+        would wait for itself.
         """
+        self._check_not_in_callback("join")
         thread = self._thread  # another thread may join it as well
         if thread is not None:
             thread.join(timeout)
@@ -236,14 +236,23 @@ class Server:
 
         A callback that runs longer is waited for; a message that is not at its end is then aborted.
         A second stop changes nothing; `abort` ends a drain. Returns at once, unless timeout is
-        given: then a started server is waited for, and aborted after so many seconds. From any
-        thread; from a callback without timeout only. One that is open but does not serve yet ends
-        as soon as `serve_forever` begins.
+        given: then a server that `start` has started is aborted after so many seconds, and waited
+        for until it has ended. From any thread; with timeout in a callback of this server, which
+        would wait for itself, it raises milter.error and stops nothing. One that does not serve yet
+        ends as soon as `serve_forever` begins; `start` forgets it.
         """
+        if timeout is not None:
+            self._check_not_in_callback("stop with a timeout")
         self._server.stop()
         if timeout is not None and not self.join(timeout):
             self._server.abort()
             self.join()
+
+    def _check_not_in_callback(self, what: str) -> None:
+        if self._server.in_callback():
+            raise milter.error(
+                f"{what}: this callback would wait for itself: call stop() without a timeout"
+            )
 
     def abort(self) -> None:
         """End all connections at once; each gets its abort and close callbacks. From any thread."""

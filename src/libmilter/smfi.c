@@ -183,20 +183,32 @@ static unsigned engine_seconds(int seconds)
     return seconds < 0 ? UINT_MAX : seconds == 0 ? 1 : (unsigned)seconds;
 }
 
-static int serve(void)
+static int serve(struct mkit_server *to)
 {
-    struct mkit_server *to = atomic_load(&server);
+    if (smfi_opensocket(false))
+        return MI_FAILURE;
     filter.limits.packet = atomic_load(&max_data);
     mkit_server_set_timeout(to, engine_seconds(timeout));
-    int error = mkit_signals_start(got_signal);
-    if (error)
-        return fail(strerror(error));
     if (atomic_exchange(&stopped, false))
         mkit_server_stop(to);
-    error = mkit_server_run(to, NULL, NULL);
-    mkit_signals_end();
+    const int error = mkit_server_run(to, NULL, NULL);
     is_open = error != 0; /* a stop has closed it */
     return error ? fail(mkit_server_why(to)) : MI_SUCCESS;
+}
+
+/* Serves while signals are taken: from before the socket is there, so that none of them leaves it
+ * behind. */
+static int serve_with_signals(void)
+{
+    struct mkit_server *to = the_server();
+    if (!to)
+        return fail("no memory or descriptors for a server");
+    const int error = mkit_signals_start(got_signal);
+    if (error)
+        return fail(strerror(error));
+    const int result = serve(to);
+    mkit_signals_end();
+    return result;
 }
 
 int smfi_main(void)
@@ -206,11 +218,9 @@ int smfi_main(void)
         return fail("smfi_main: where to listen is not set: call smfi_setconn");
     if (!name)
         return fail("smfi_main: there is no filter: call smfi_register");
-    if (smfi_opensocket(false))
-        return MI_FAILURE;
     if (atomic_exchange(&running, true))
         return fail("smfi_main runs already");
-    const int result = serve();
+    const int result = serve_with_signals();
     atomic_store(&running, false);
     return result;
 }

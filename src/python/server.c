@@ -1,8 +1,6 @@
 /* milter._Server: one server of the engine, and what it takes to run it from Python. */
 #include "extension.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -152,6 +150,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         .max_threads = max_threads,
         .progress = progress,
         .poller = (enum mkit_poller)poller,
+        .adopts = true, /* Milter.Server listens before it serves, where it has a socket */
     };
     if (make_engine(self, &options) < 0)
         Py_CLEAR(self);
@@ -262,131 +261,7 @@ static PyObject *address(struct server_object *self, PyObject *object)
     return text_decode(text, strlen(text));
 }
 
-/* ----------------------------------------------------------------------------------- signals */
-
-/* The signals that end a server, if the program has no handlers of its own. */
-static const struct {
-    const char *name;
-    const char *method;
-} signals[] = {
-    {"SIGTERM", "_stop_signal"}, {"SIGHUP", "_stop_signal"}, {"SIGINT", "_abort_signal"}};
-
-enum { SIGNALS = sizeof signals / sizeof *signals };
-
-/* What run() changed of the process's signals, and puts back. */
-struct signal_changes {
-    PyObject *module;          /* NULL: nothing was changed, it is not the main thread */
-    PyObject *wakeup;          /* the descriptor before */
-    PyObject *before[SIGNALS]; /* handlers; NULL: left alone */
-};
-
-/* Whether a handler is Python's own default. */
-static bool is_default(PyObject *module, PyObject *handler)
-{
-    static const char *const names[] = {"SIG_DFL", "default_int_handler"};
-    for (int i = 0; i < 2; i++) {
-        PyObject *standard = PyObject_GetAttrString(module, names[i]);
-        bool same = standard && PyObject_RichCompareBool(handler, standard, Py_EQ) == 1;
-        Py_XDECREF(standard);
-        if (same)
-            return true;
-    }
-    return false;
-}
-
-static int take_signal(struct server_object *self, PyObject *module, int i, PyObject **before)
-{
-    PyObject *number = PyObject_GetAttrString(module, signals[i].name);
-    PyObject *handler = number ? PyObject_CallMethod(module, "getsignal", "O", number) : NULL;
-    PyObject *ours = NULL;
-    PyObject *done = NULL;
-    int result = handler ? 0 : -1;
-    if (handler && is_default(module, handler)) {
-        ours = PyObject_GetAttrString((PyObject *)self, signals[i].method);
-        done = ours ? PyObject_CallMethod(module, "signal", "OO", number, ours) : NULL;
-        *before = done ? Py_NewRef(handler) : NULL;
-        result = done ? 0 : -1;
-    }
-    Py_XDECREF(done);
-    Py_XDECREF(ours);
-    Py_XDECREF(handler);
-    Py_XDECREF(number);
-    return result;
-}
-
-/* In the main thread: lets signals wake the server, and end it where the program has no handler. */
-static int take_signals(struct server_object *self, struct signal_changes *changes)
-{
-    PyObject *module = Py_NewRef(self->state->signal);
-    PyObject *wakeup =
-        PyObject_CallMethod(module, "set_wakeup_fd", "i", mkit_server_poke_fd(self->server));
-    if (!wakeup && PyErr_ExceptionMatches(PyExc_ValueError)) { /* another thread: not ours */
-        PyErr_Clear();
-        Py_DECREF(module);
-        return 0;
-    }
-    if (!wakeup) {
-        Py_DECREF(module);
-        return -1;
-    }
-    changes->module = module;
-    changes->wakeup = wakeup;
-    for (int i = 0; i < SIGNALS; i++)
-        if (take_signal(self, module, i, &changes->before[i]) < 0)
-            return -1;
-    return 0;
-}
-
-/* Puts everything back. Keeps an exception that is set. */
-static void give_signals_back(struct signal_changes *changes)
-{
-    PyObject *raised = PyErr_Occurred() ? take_exception() : NULL;
-    for (int i = 0; changes->module && i < SIGNALS; i++) {
-        if (!changes->before[i])
-            continue;
-        PyObject *number = PyObject_GetAttrString(changes->module, signals[i].name);
-        PyObject *done = number ? PyObject_CallMethod(changes->module, "signal", "OO", number,
-                                                      changes->before[i])
-                                : NULL;
-        if (!done)
-            PyErr_WriteUnraisable(NULL);
-        Py_XDECREF(done);
-        Py_XDECREF(number);
-        Py_CLEAR(changes->before[i]);
-    }
-    if (changes->module) {
-        PyObject *done =
-            PyObject_CallMethod(changes->module, "set_wakeup_fd", "O", changes->wakeup);
-        if (!done)
-            PyErr_WriteUnraisable(NULL);
-        Py_XDECREF(done);
-    }
-    Py_CLEAR(changes->wakeup);
-    Py_CLEAR(changes->module);
-    if (raised) {
-        PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
-        Py_DECREF(raised);
-    }
-}
-
-/* Runs the handlers of signals that came, in the main thread, while the server runs. */
-static int run_handlers(void *arg)
-{
-    struct server_object *self = arg;
-    attach_again();
-    if (PyErr_CheckSignals() < 0) {
-        PyObject *raised = take_exception();
-        Py_XSETREF(self->raised, raised);
-    }
-    if (self->forked) {
-        if (self->raised)
-            PyErr_SetObject((PyObject *)Py_TYPE(self->raised), self->raised);
-        server_leave_child(self, NULL, "signal");
-    }
-    const bool abort = self->raised;
-    attach_release();
-    return abort;
-}
+/* The handlers that signals.c sets. */
 
 PyDoc_STRVAR(stop_signal_doc,
              "_stop_signal($self, signum, frame, /)\n--\n\nA handler: graceful stop.");
@@ -452,53 +327,9 @@ void servers_end(struct module_state *state)
     }
 }
 
-void servers_after_fork(struct module_state *state)
+PyObject *server_run(struct server_object *self, int (*open)(struct server_object *, PyObject *),
+                     PyObject *arg)
 {
-    for (struct server_object *server = state->running; server; server = server->next_running)
-        server->forked = true;
-    state->running = NULL;
-    if (state->in_main)
-        state->server = NULL; /* the parent's; its reference is lost with the parent's thread */
-    state->in_main = false;
-}
-
-/* The exit status that SystemExit asks for; 1 after any other exception, or none. */
-static int exit_status(PyObject *exception)
-{
-    PyObject *code = exception && PyErr_GivenExceptionMatches(exception, PyExc_SystemExit)
-                         ? PyObject_GetAttrString(exception, "code")
-                         : NULL;
-    long status = code == Py_None ? 0 : code && PyLong_Check(code) ? PyLong_AsLong(code) : 1;
-    Py_XDECREF(code);
-    PyErr_Clear();
-    return (int)status;
-}
-
-void server_leave_child(const struct server_object *self, const struct mkit_session *session,
-                        const char *where)
-{
-    if (!self->forked)
-        return;
-    const bool asked = PyErr_ExceptionMatches(PyExc_SystemExit);
-    PyObject *exception = PyErr_Occurred() ? take_exception() : NULL;
-    const int status = exit_status(exception);
-    if (exception && !asked) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-        report_exception(self, session, where);
-    }
-    static const char *const streams[] = {"stdout", "stderr"};
-    for (int i = 0; i < 2; i++) {
-        PyObject *stream = PySys_GetObject(streams[i]);
-        PyObject *done = stream ? PyObject_CallMethod(stream, "flush", NULL) : NULL;
-        Py_XDECREF(done);
-        PyErr_Clear();
-    }
-    _exit(status);
-}
-
-PyObject *server_run(struct server_object *self)
-{
-    struct signal_changes changes = {0};
     if (self->process) {
         if (server_check_process(self) == 0)
             PyErr_SetString(self->state->error, "the server runs already");
@@ -515,17 +346,18 @@ PyObject *server_run(struct server_object *self)
     int error = 0;
     Py_INCREF(self);
     set_running(self, true);
-    /* The check is for signals that came before they could wake the server. */
-    if (take_signals(self, &changes) == 0 && PyErr_CheckSignals() == 0) {
+    /* The socket comes after the handlers: no signal leaves its file behind. The check is for those
+     * that came before they could wake the server. */
+    if (signals_take(self) == 0 && open(self, arg) == 0 && PyErr_CheckSignals() == 0) {
         attach_release();
-        error = mkit_server_run(self->server, run_handlers, self);
+        error = mkit_server_run(self->server, signals_run, self);
         attach_again();
     }
     set_running(self, false);
     self->process = 0;
     if (error)
         PyErr_SetString(self->state->error, mkit_server_why(self->server));
-    give_signals_back(&changes);
+    signals_give_back(self);
     PyObject *raised = self->raised;
     self->raised = NULL;
     Py_DECREF(self);
@@ -538,15 +370,32 @@ PyObject *server_run(struct server_object *self)
     Py_RETURN_NONE;
 }
 
+int server_call_opener(struct server_object *self, PyObject *opener)
+{
+    PyObject *done = PyObject_CallNoArgs(opener);
+    (void)self;
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
 PyDoc_STRVAR(
     run_doc,
-    "run($self, /)\n--\n\n"
+    "run($self, opener, /)\n--\n\n"
     "Serve until stopped. In the main thread Python's signal handlers run meanwhile; SIGTERM and\n"
-    "SIGHUP stop, SIGINT aborts, unless the program has set handlers. Raises milter.error.");
+    "SIGHUP stop, SIGINT aborts, unless the program has set handlers. opener is called without\n"
+    "arguments once signals are taken, to listen. Raises milter.error, or what opener raises.");
 
-static PyObject *run(struct server_object *self, PyObject *Py_UNUSED(ignored))
+static PyObject *run(struct server_object *self, PyObject *opener)
 {
-    return server_run(self);
+    return server_run(self, server_call_opener, opener);
+}
+
+PyDoc_STRVAR(in_callback_doc, "in_callback($self, /)\n--\n\n"
+                              "Whether this thread is one of the server's own, in a callback.");
+
+static PyObject *in_callback(struct server_object *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(attach_is_in(self));
 }
 
 PyDoc_STRVAR(renew_doc, "renew($self, /)\n--\n\n"
@@ -611,7 +460,8 @@ static PyMethodDef server_methods[] = {
     {"adopt", (PyCFunction)adopt, METH_O, adopt_doc},
     {"address", (PyCFunction)address, METH_O, address_doc},
     {"renew", (PyCFunction)renew, METH_NOARGS, renew_doc},
-    {"run", (PyCFunction)run, METH_NOARGS, run_doc},
+    {"run", (PyCFunction)run, METH_O, run_doc},
+    {"in_callback", (PyCFunction)in_callback, METH_NOARGS, in_callback_doc},
     {"stop", (PyCFunction)stop, METH_NOARGS, stop_doc},
     {"abort", (PyCFunction)abort_method, METH_NOARGS, abort_doc},
     {"abandon", (PyCFunction)abandon, METH_NOARGS, abandon_doc},

@@ -101,6 +101,7 @@ struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
         .progress = options->progress ? options->progress : DEFAULT_PROGRESS_MS,
         .grace = options->grace ? options->grace : DEFAULT_GRACE,
         .poller = options->poller,
+        .adopts = options->adopts,
     };
     if (server->options.runners > server->options.max_threads)
         server->options.runners = server->options.max_threads;
@@ -120,6 +121,13 @@ void mkit_server_set_timeout(struct mkit_server *server, unsigned seconds)
     server->options.timeout = or_default(seconds, DEFAULT_TIMEOUT);
 }
 
+static void free_conn(struct conn *conn)
+{
+    close(conn->fd);
+    mkit_session_free(conn->session);
+    free(conn);
+}
+
 void mkit_server_free(struct mkit_server *server)
 {
     if (!server)
@@ -132,7 +140,7 @@ void mkit_server_free(struct mkit_server *server)
         return;
     for (int fd = 0; fd < server->conns_size; fd++)
         if (server->conns[fd])
-            server_close_conn(server->conns[fd]);
+            free_conn(server->conns[fd]);
     free(server->conns);
     close_pipe(server->wake);
     close_pipe(server->poke);
@@ -165,12 +173,15 @@ static bool make_room(struct mkit_server *server, int fd)
     int size = server->conns_size ? server->conns_size : 64;
     while (size <= fd)
         size *= 2;
-    struct conn **conns = realloc(server->conns, (size_t)size * sizeof *conns);
+    struct conn **conns = calloc((size_t)size, sizeof *conns);
     if (!conns)
         return false;
-    memset(conns + server->conns_size, 0, (size_t)(size - server->conns_size) * sizeof *conns);
-    server->conns = conns;
+    if (server->conns)
+        memcpy(conns, server->conns, (size_t)server->conns_size * sizeof *conns);
+    struct conn **before = server->conns;
+    server->conns = conns; /* a fork may come at any moment: see forked.c */
     server->conns_size = size;
+    free(before);
     return true;
 }
 
@@ -220,6 +231,8 @@ int mkit_server_adopt(struct mkit_server *server, int fd)
     else
         server->stats.accepted++;
     pthread_mutex_unlock(&server->lock);
+    if (!error) /* it may sleep until there is somebody whose time can be out */
+        server_wake_watcher(server);
     return error;
 }
 
@@ -233,9 +246,8 @@ void server_remove_conn(struct mkit_server *server, struct conn *conn)
 
 void server_close_conn(struct conn *conn)
 {
-    close(conn->fd);
-    mkit_session_free(conn->session);
-    free(conn);
+    (void)shutdown(conn->fd, SHUT_RDWR); /* a process that a callback has forked may have it too */
+    free_conn(conn);
 }
 
 /* ---------------------------------------------------------------------------------------- run */
@@ -269,6 +281,9 @@ static int watch_conns(struct mkit_server *server)
 /* Opens the poller and starts the first runner. With the lock held. */
 static int begin(struct mkit_server *server)
 {
+    if (!server->listeners && !server->stats.open && !server->options.adopts)
+        return server_fail(server, MKIT_EINVAL,
+                           "there is nothing to serve: open a socket or adopt a connection first");
     server->poller = poller_open(server->options.poller);
     if (!server->poller)
         return server_fail(server, MKIT_ESOCKET, "cannot make a poller: %s", strerror(errno));
@@ -299,8 +314,9 @@ static void finish(struct mkit_server *server)
     runners_join(server, true);
     for (struct listener *listener = server->listeners; listener; listener = listener->next)
         listener->watched = false;
-    poller_close(server->poller);
-    server->poller = NULL;
+    struct poller *poller = server->poller;
+    server->poller = NULL; /* before it is gone: a fork may come at any moment */
+    poller_close(poller);
     server->state = SERVER_STOPPED;
     atomic_store(&server->asked, 0);
     pthread_mutex_unlock(&server->lock);

@@ -85,6 +85,8 @@ struct conn {
 struct listener {
     int fd;
     bool watched;       /* in the poller */
+    int inherited;      /* the descriptor that it is a copy of; -1: it was opened here ... */
+    pid_t opener;       /* ... by this process; else 0 */
     bool unlink_at_end; /* the path is ours ... */
     dev_t dev;          /* ... as long as it is still this file */
     ino_t ino;

@@ -242,6 +242,7 @@ def test_symbol_lists_by_call(start: Start) -> None:
                 record(attempt(self._ctx.setsymlist, Milter.M_CONNECT, "i"))
                 record(attempt(self._ctx.setsymlist, 7, "i"))
                 record(attempt(self._ctx.setsymlist, -1, "i"))
+                record(attempt(self._ctx.setsymlist, Milter.M_DATA, None))
                 return super().negotiate(opts)
         run(Filter)
         """
@@ -252,7 +253,7 @@ def test_symbol_lists_by_call(start: Start) -> None:
         5: b"",
         6: b" ".join(b"{%d}" % n for n in range(50)),
     }
-    assert [kind for ((kind, _),) in program.seen()] == ["error"] * 3
+    assert [kind for ((kind, _),) in program.seen()] == ["error"] * 3 + ["TypeError"]
 
 
 @pytest.mark.parametrize("implementation", ["ours-lowlevel", "ours-fast"], indirect=True)

@@ -216,7 +216,7 @@ static void threads_fail_after_a_rush(void **state)
 
 /* -------------------------------------------------------------------------------------- limits */
 
-static const char full[] = "the limit of 1 connections is reached: closed a new one";
+static const char full[] = "the limit of 1 connection is reached: closed a new one";
 
 /* Each refusal is told, in one line a second. */
 static void too_many_connections(void **state)

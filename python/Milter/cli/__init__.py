@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from Milter import __version__
 from Milter.cli import check, record, replay, run, send
-from Milter.cli.exits import CommandError, Exit
+from Milter.cli.exits import CommandError, Exit, Stopped
 
 __all__ = ["main"]
 
@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"milterkit: {error}", file=sys.stderr)
         return error.status
+    except Stopped:
+        return Exit.ACCEPTED
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import milter
 
 from Milter import Server
-from Milter.cli.exits import CommandError, Exit
+from Milter.cli.exits import CommandError, Exit, Stopped
 from Milter.cli.load import load_filter
 
 __all__ = ["add_parser", "octal"]
@@ -30,8 +35,8 @@ def add_parser(commands: Any) -> None:
         "run",
         help="run a filter from a Python file",
         description="Run a filter from a Python file until SIGTERM, SIGHUP or Ctrl-C. It logs to "
-        "standard error. Exit status: 0 when it was stopped, 1 when it could not be loaded or "
-        "served.",
+        "standard error. Exit status: 0 when it was stopped, also while it started; 1 when it "
+        "could not be loaded or served.",
     )
     parser.add_argument("filter", metavar="FILE.py[:NAME]",
                         help="the file; NAME is the class or factory in it, needed if there are "
@@ -79,7 +84,42 @@ def octal(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no octal number") from None
 
 
+class _Ending:
+    """What SIGTERM and SIGHUP do: end the command while the filter is loaded, then its server."""
+
+    def __init__(self) -> None:
+        self.server: Server | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.server is None:
+            raise Stopped
+        self.server.stop()
+
+
+@contextmanager
+def _ending_by_signals() -> Iterator[_Ending]:
+    """Takes these signals, where they have their default action; the filter's file may still set
+    handlers of its own."""
+    ending = _Ending()
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, ending)
+    try:
+        yield ending
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is ending:
+                signal.signal(number, handler)
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    with _ending_by_signals() as ending:
+        return _load_and_serve(arguments, ending)
+
+
+def _load_and_serve(arguments: argparse.Namespace, ending: _Ending) -> int:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
@@ -95,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.exception_policy:
         options["exception_policy"] = getattr(milter, arguments.exception_policy.upper())
     try:
-        server = Server(factory, arguments.socket, **options)
+        server = ending.server = Server(factory, arguments.socket, **options)
         server.open()
     except (milter.error, OSError, ValueError, LookupError) as error:
         raise CommandError(f"cannot serve {arguments.socket}: {error}") from error
