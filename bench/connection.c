@@ -45,6 +45,11 @@ failed(struct connection *c, struct results *results, const char *format, ...)
     closed(c);
 }
 
+bool load_is_over(const struct load *load)
+{
+    return load->until && times_now() >= load->until;
+}
+
 /* What the connection waits for, for error texts. */
 static const char *waiting_for(const struct connection *c)
 {
@@ -116,7 +121,7 @@ static void send_group(struct connection *c, struct results *results)
 
 /* Decides what comes next now that all is written and no reply is awaited. Returns whether there
  * is something to write. */
-static bool go_on(struct connection *c, struct results *results)
+static bool go_on(struct connection *c, const struct load *load, struct results *results)
 {
     if (c->phase == GREETING && c->step >= c->script->count) {
         c->phase = READY;
@@ -124,7 +129,7 @@ static bool go_on(struct connection *c, struct results *results)
             return false;
         start_message(c);
     } else if (c->phase == MESSAGE && c->step >= c->script->count) {
-        if (c->messages_left == 0) {
+        if (c->messages_left == 0 || load_is_over(load)) {
             quit(c, results);
             return true;
         }
@@ -149,7 +154,7 @@ static void poll_for_output(struct connection *c, const struct load *load, bool 
 static void write_out(struct connection *c, const struct load *load, struct results *results)
 {
     while (c->phase != CLOSED) {
-        if (c->out_len == 0 && (c->awaiting || !go_on(c, results)))
+        if (c->out_len == 0 && (c->awaiting || !go_on(c, load, results)))
             break;
         const size_t len = c->out_len < load->piece ? c->out_len : load->piece;
         const ssize_t sent = send(c->fd, c->out, len, MSG_NOSIGNAL);
@@ -176,7 +181,11 @@ static void end_message(struct connection *c, struct results *results, uint8_t v
 {
     results->messages++;
     results->verdicts[verdict & 127]++;
-    times_add(&results->message_times, times_now() - c->message_began);
+    const uint64_t now = times_now();
+    times_add(&results->message_times, now - c->message_began);
+    if (results->last_verdict && now - results->last_verdict > results->gap)
+        results->gap = now - results->last_verdict;
+    results->last_verdict = now;
     c->messages_left--;
     c->step = c->script->count;
 }

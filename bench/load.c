@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "connection.h"
@@ -24,6 +25,8 @@ static const char usage[] =
     "  --messages N        per connection (100)\n"
     "  --messages-total N  in all; connections are opened anew until they are sent\n"
     "                      (connections x messages)\n"
+    "  --duration MS       no message begins later than so long after the first; those that\n"
+    "                      are left are not sent (no limit)\n"
     "  --headers N         per message (15)\n"
     "  --recipients N      per message (1)\n"
     "  --body BYTES        per message, sent in chunks of 65535 (4096)\n"
@@ -44,6 +47,7 @@ struct plan {
     uint64_t messages;
     uint64_t total;
     uint64_t idle;
+    uint64_t duration; /* ms; 0: no limit */
     bool pause;
 };
 
@@ -125,6 +129,7 @@ static struct plan parse(int argc, char **argv)
         {"connections", &plan.connections, 100000},
         {"messages", &plan.messages, UINT32_MAX},
         {"messages-total", &plan.total, UINT64_MAX},
+        {"duration", &plan.duration, 86400000},
         {"headers", &headers, 100000},
         {"recipients", &recipients, 1000000},
         {"body", &body, UINT32_MAX},
@@ -190,6 +195,8 @@ static void open_one(struct run *run, struct connection *c, uint64_t messages)
 /* Opens a connection for the next share of messages, if there are any left. */
 static void open_next(struct run *run, struct connection *c)
 {
+    if (load_is_over(run->load))
+        run->unclaimed = 0;
     while (run->unclaimed && c->phase == CLOSED) {
         const uint64_t messages = run->unclaimed < run->share ? run->unclaimed : run->share;
         run->unclaimed -= messages;
@@ -251,11 +258,22 @@ static void wait_for_end_of_stdin(void)
 
 /* ------------------------------------------------------------------------------------- report */
 
+/* `second` is the longest time but one. */
 static void print_times(const char *name, const struct times *times)
 {
-    (void)printf("\"%s\": {\"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}, ", name,
+    const double all = times->count ? (double)times->count : 1;
+    (void)printf("\"%s\": {\"p50\": %.1f, \"p99\": %.1f, \"second\": %.1f, \"max\": %.1f}, ", name,
                  times_percentile(times, 0.5), times_percentile(times, 0.99),
-                 (double)times->max / 1000);
+                 times_percentile(times, (all - 1) / all), (double)times->max / 1000);
+}
+
+/* Seconds of CPU time that this program has used: near to the seconds of the load, it is what was
+ * measured. */
+static double own_cpu(void)
+{
+    struct timespec used;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
 }
 
 static void report(const struct results *r, double seconds)
@@ -265,6 +283,7 @@ static void report(const struct results *r, double seconds)
                  seconds > 0 ? (double)r->messages / seconds : 0);
     print_times("message_us", &r->message_times);
     print_times("reply_us", &r->reply_times);
+    (void)printf("\"gap_us\": %.1f, \"cpu_seconds\": %.6f, ", (double)r->gap / 1000, own_cpu());
     const struct {
         const char *name;
         uint64_t value;
@@ -332,6 +351,8 @@ int main(int argc, char **argv)
     if (plan.pause)
         wait_for_end_of_stdin();
     const uint64_t began = times_now();
+    if (plan.duration)
+        plan.load.until = began + plan.duration * 1000000;
     for (uint64_t i = plan.idle; i < count; i++)
         open_next(&run, &run.connections[i]);
     while (run.open)
