@@ -177,7 +177,8 @@ static void write_out(struct connection *c, const struct load *load, struct resu
 
 /* ------------------------------------------------------------------------------------ replies */
 
-static void end_message(struct connection *c, struct results *results, uint8_t verdict)
+static void end_message(struct connection *c, const struct load *load, struct results *results,
+                        uint8_t verdict)
 {
     results->messages++;
     results->verdicts[verdict & 127]++;
@@ -186,6 +187,10 @@ static void end_message(struct connection *c, struct results *results, uint8_t v
     if (results->last_verdict && now - results->last_verdict > results->gap)
         results->gap = now - results->last_verdict;
     results->last_verdict = now;
+    if (!c->served && !load_is_over(load)) {
+        c->served = true;
+        results->served++;
+    }
     c->messages_left--;
     c->step = c->script->count;
 }
@@ -207,7 +212,7 @@ static void refuse_recipient(struct connection *c, const struct load *load, stru
         c->step++;
         return;
     }
-    end_message(c, results, verdict);
+    end_message(c, load, results, verdict);
     send_bytes(c, results, abort_packet, sizeof abort_packet, 1);
 }
 
@@ -221,7 +226,7 @@ static void take_final(struct connection *c, const struct load *load, struct res
         reply == MKIT_R_REJECT || reply == MKIT_R_TEMPFAIL || reply == MKIT_R_REPLYCODE;
     if (command == MKIT_C_BODYEOB) {
         results->octets += c->scripts->octets;
-        end_message(c, results, reply);
+        end_message(c, load, results, reply);
         if (load->aborts)
             send_bytes(c, results, abort_packet, sizeof abort_packet, 1);
     } else if (reply == MKIT_R_CONTINUE) {
@@ -233,7 +238,7 @@ static void take_final(struct connection *c, const struct load *load, struct res
     } else if (command == MKIT_C_RCPT && refusal) {
         refuse_recipient(c, load, results, reply);
     } else {
-        end_message(c, results, reply);
+        end_message(c, load, results, reply);
     }
 }
 

@@ -36,6 +36,7 @@ struct results {
     uint64_t errors;
     uint64_t lost;         /* messages that were not sent because of an error */
     struct options asked;  /* by the last connection */
+    uint64_t served;       /* connections with messages that got a verdict in time */
     uint64_t last_verdict; /* times_now() */
     uint64_t gap;          /* the longest time between two verdicts, ns */
     struct times message_times;
@@ -50,6 +51,7 @@ struct connection {
     enum phase phase;
     bool idle;              /* sends no messages */
     uint64_t messages_left; /* the one being sent included */
+    bool served;            /* it got a verdict, before the time was over */
 
     struct options asked;
     const struct scripts *scripts;

@@ -249,10 +249,17 @@ def run_load(
     return check_load(filter_, done.stdout, total)
 
 
-def send_for(tools: Tools, filter_: Filter, connections: int, seconds: float) -> dict[str, Any]:
-    """Sends messages for some time and returns the load generator's report."""
-    most = (1 << 32) - 1  # for each connection; the time ends it
-    options = {"connections": connections, "messages": most, "duration": round(seconds * 1000)}
+def send_for(
+    tools: Tools, filter_: Filter, connections: int, seconds: float, warm_up: float = 0
+) -> dict[str, Any]:
+    """Sends messages for some time, after a time in which they are not yet measured, and returns
+    the load generator's report."""
+    options = {
+        "connections": connections,
+        "messages": (1 << 32) - 1,  # for each connection; the time ends it
+        "duration": round((warm_up + seconds) * 1000),
+        "warm_up": round(warm_up * 1000),
+    }
     return run_load(tools, filter_, None, options)
 
 

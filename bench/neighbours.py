@@ -18,7 +18,7 @@ from cases import SPIN, TAIL, Effort, Program, Result, Results
 from prepare import Tools
 from report import Row, Table, number
 from rounds import run_rounds
-from waits import PAIRS
+from waits import PAIRS, WARM_SECONDS
 
 CONNECTIONS = 20
 # The long callback is one of the first thousand, so it ends within this time too.
@@ -94,6 +94,12 @@ def tail_tables(results: Results) -> list[Table]:
 # ------------------------------------------------------------------------------------ computing
 
 
+def computing(before: dict[str, int], now: dict[str, int]) -> int:
+    """How many threads computed between two looks at the CPU time of each."""
+    spent = [ns - before.get(thread, 0) for thread, ns in now.items()]
+    return sum(ns > BUSY_SHARE * sum(spent) for ns in spent)
+
+
 @dataclass
 class Watch:
     """Looks at a process's threads, window by window."""
@@ -117,9 +123,8 @@ class Watch:
         before = self.used()
         while not ended.wait(WINDOW_SECONDS):
             now = self.used()
-            spent = [ns - before.get(thread, 0) for thread, ns in now.items()]
             self.alive.append(len(now))
-            self.computing.append(sum(ns > BUSY_SHARE * sum(spent) for ns in spent))
+            self.computing.append(computing(before, now))
             before = now
 
 
@@ -155,10 +160,9 @@ def measure_spin(program: Program, tools: Tools, busy: int, seconds: float) -> d
         measure.running(program, tools, "wait", f"spin:{SPIN_US}") as filter_,
         busy_programs(busy),
     ):
-        measure.send_for(tools, filter_, CONNECTIONS, seconds / 4)
         began = filter_.cpu_ns()
         with watched(filter_.pid) as watch:
-            found = measure.send_for(tools, filter_, CONNECTIONS, seconds)
+            found = measure.send_for(tools, filter_, CONNECTIONS, seconds, WARM_SECONDS)
         cpu = filter_.cpu_ns() - began
     return {
         "rate": found["messages_per_second"],

@@ -18,6 +18,7 @@ from pathlib import Path
 import curves
 import measure
 import neighbours
+import plot
 import report
 import waits
 from cases import (
@@ -66,6 +67,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--axes", help=f"of the curves: {','.join(curves.AXES)} (all)")
     parser.add_argument("--programs", help=f"of {', '.join(PROGRAMS)}, separated by ';' (all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes all samples there")
+    parser.add_argument(
+        "--svg",
+        type=Path,
+        metavar="FILE",
+        help="draws the case wait there, by wait and connections",
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="writes all tables there")
     parser.add_argument(
         "--peer-python",
@@ -260,6 +267,8 @@ def benchmark(options: argparse.Namespace) -> None:
     wanted = [PROGRAMS[name] for name in chosen(options.programs, tuple(PROGRAMS), usual, ";")]
     if options.cells:
         waits.parse_cells(options.cells, options.quick)  # so that a mistake is told at once
+    if options.svg and (options.curves or WAIT not in cases_of(options)):
+        raise BenchError("--svg draws the case wait, which is not among those that are to run")
     waiting_only = not options.curves and set(cases_of(options)) <= set(WAITING_CASES)
     if waiting_only:
         wanted = [program for program in wanted if waits.waiting_programs([program])]
@@ -280,8 +289,11 @@ def benchmark(options: argparse.Namespace) -> None:
         run_curves(options, wanted, failed, tools)
         return
     results = run_cases(options, wanted, failed, tools)
+    found = report.as_json(results, about)
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(results, about), indent=1) + "\n")
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    if options.svg:
+        options.svg.write_text(plot.svg(plot.points_of(found["samples"])))
 
 
 def main() -> int:

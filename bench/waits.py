@@ -29,7 +29,9 @@ WAITS_MS = {
 CONNECTIONS = (5, 20, 50, 200)
 # Ours beside the same filter on the peer's library.
 PAIRS = ((OURS, PEER), ("C on our libmilter", "C on libmilter"))
-WARM_SECONDS = 0.2
+MOST_CONNECTIONS = 10_000
+# libmilter may take long until each connection has been served once.
+WARM_SECONDS = 0.5
 LOAD_PERCENT = 80  # of a core: above it the load generator is what is measured
 
 
@@ -53,26 +55,27 @@ ALL_CELLS = tuple(Cell(wait, connections) for wait in WAITS_MS for connections i
 QUICK_CELLS = (Cell("0.5", 20), Cell("2", 20), Cell("10", 50), Cell(LOOKUP, 20))
 
 
+def cell_of(text: str) -> Cell:
+    """A cell from how it is written. Raises BenchError."""
+    wait, _, connections = text.strip().partition(":")
+    count = int(connections) if connections.isdecimal() else 0
+    if wait not in WAITS_MS or not 0 < count <= MOST_CONNECTIONS:
+        raise BenchError(
+            f"there is no cell {text!r}: give WAIT:CONNECTIONS, as 2:20, or WAIT alone; "
+            f"WAIT is one of {', '.join(WAITS_MS)}, CONNECTIONS are 1 to {MOST_CONNECTIONS}"
+        )
+    return Cell(wait, count)
+
+
 def parse_cells(text: str | None, quick: bool) -> list[Cell]:
     """The cells of the command line: WAIT:CONNECTIONS, or WAIT for all connections."""
     if not text:
         return list(QUICK_CELLS if quick else ALL_CELLS)
-    cells = []
-    for word in text.split(","):
-        wait, _, connections = word.strip().partition(":")
-        if wait not in WAITS_MS or (connections and not 0 < int_of(connections) <= 10_000):
-            raise BenchError(
-                f"there is no cell {word!r}; give WAIT:CONNECTIONS, as 2:20, or WAIT alone; "
-                f"WAIT is one of {', '.join(WAITS_MS)}"
-            )
-        counts = (int(connections),) if connections else CONNECTIONS
-        cells += [Cell(wait, count) for count in counts]
+    cells: list[Cell] = []
+    for word in map(str.strip, text.split(",")):
+        whole_row = [cell for cell in ALL_CELLS if cell.wait == word]
+        cells += whole_row or [cell_of(word)]
     return list(dict.fromkeys(cells))
-
-
-def int_of(text: str) -> int:
-    """A number, or 0 if it is none."""
-    return int(text) if text.isdecimal() else 0
 
 
 def waiting_programs(programs: list[Program]) -> list[Program]:
@@ -104,29 +107,33 @@ def deed_of(tools: Tools, wait: str) -> Iterator[str]:
             resolver.kill()
 
 
+def check_waited(program: Program, cell: Cell, p50_us: float) -> None:
+    """Makes sure that a filter did wait: a BenchError if it answered earlier."""
+    if p50_us < WAITS_MS[cell.wait] * 1000:
+        raise BenchError(f"{program.name} answered before it had waited, in cell {cell}")
+
+
 def measure_cell(program: Program, tools: Tools, cell: Cell, seconds: float) -> dict[str, float]:
-    """One sample of a program in a cell. A filter that answers earlier than its wait allows is a
-    BenchError."""
+    """One sample of a program in a cell."""
     with (
         deed_of(tools, cell.wait) as deed,
         measure.running(program, tools, "wait", deed) as filter_,
     ):
-        measure.send_for(tools, filter_, cell.connections, WARM_SECONDS)
         machine = measure.busy_seconds() - measure.children_seconds()
         wall = time.monotonic()
         began = filter_.cpu_ns()
-        found = measure.send_for(tools, filter_, cell.connections, seconds)
+        found = measure.send_for(tools, filter_, cell.connections, seconds, WARM_SECONDS)
         cpu = filter_.cpu_ns() - began
         wall = time.monotonic() - wall
         others = measure.busy_seconds() - measure.children_seconds() - machine - cpu / 1e9
-    if found["message_us"]["p50"] < WAITS_MS[cell.wait] * 1000:
-        raise BenchError(f"{program.name} answered before it had waited, in cell {cell}")
+    check_waited(program, cell, found["message_us"]["p50"])
     return {
         "rate": found["messages_per_second"],
         "p50": found["message_us"]["p50"],
         "p99": found["message_us"]["p99"],
         "cpu": cpu / 1000 / found["messages"],
         "reached": found["messages_per_second"] / cell.bound,
+        "starved": cell.connections - found["served"],
         "load": 100 * found["cpu_seconds"] / found["seconds"],
         "others": 100 * max(0.0, others) / (wall * (os.cpu_count() or 1)),
     }
@@ -215,6 +222,11 @@ def pair_table(found: dict[Cell, dict[str, Result]], mine: str, peer: str) -> Ta
         "CPU us/message",
         "% of connections/wait",
     )
+    notes += [
+        f"{where}: {most:.0f} connections got no reply in a whole round"
+        for where, result in flat.items()
+        if (most := max(result.samples["starved"]))
+    ]
     title = f"wait: {mine} against {peer}, each message waits at its end"
     return Table(title, [headings, *rows], [*notes, *busy_note(flat), *load_note(flat)])
 
