@@ -125,7 +125,7 @@ TAIL = "tail"
 SPIN = "spin"
 WAITING_CASES = (WAIT, TAIL, SPIN)
 ALL_CASES = (*CASES, GROWTH, IDLE, *WAITING_CASES)
-QUICK_CASES = ("every", "noreply", "one", GROWTH, *WAITING_CASES)
+QUICK_CASES = ("every", "noreply", "one", GROWTH, WAIT)
 
 
 @dataclass(frozen=True)

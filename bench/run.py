@@ -52,7 +52,7 @@ from shell import BenchError
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a short form, about a minute")
+    parser.add_argument("--quick", action="store_true", help="a short form, one or two minutes")
     parser.add_argument("--rounds", type=int, help=f"of each case ({FULL.rounds})")
     parser.add_argument("--cases", help=f"of {','.join(ALL_CASES)} (all)")
     parser.add_argument(

@@ -52,7 +52,7 @@ class Cell:
 
 
 ALL_CELLS = tuple(Cell(wait, connections) for wait in WAITS_MS for connections in CONNECTIONS)
-QUICK_CELLS = (Cell("0.5", 20), Cell("2", 20), Cell("10", 50), Cell(LOOKUP, 20))
+QUICK_CELLS = (Cell("0.5", 20), Cell("2", 20), Cell(LOOKUP, 20))
 
 
 def cell_of(text: str) -> Cell:
