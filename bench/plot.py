@@ -18,6 +18,7 @@ from statistics import median
 from string import Template
 
 from cases import WAIT
+from shell import BenchError
 from waits import LOOKUP, PAIRS, WAITS_MS, Cell, cell_of
 
 Points = dict[Cell, dict[str, float]]  # messages per second, by program
@@ -155,10 +156,10 @@ def panel(x: Scale, y: Scale, connections: int, points: Points) -> Iterator[str]
     yield text(middle, y.begin + 34, "wait of each message, ms")
     yield from axes(x, y, [WAITS_MS[cell.wait] for cell in cells])
     least, most = (WAITS_MS[cells[at].wait] for at in (0, -1))
-    begin = max(least, connections * 1000 / y.most)  # where it comes into the panel
-    yield line(
-        *(at for ms in (begin, most) for at in (x.at(ms), y.at(connections * 1000 / ms))), "bound"
-    )
+    begin = max(least, connections * 1000 / y.most)  # where the bound comes into the panel
+    if begin <= most:
+        ends = [(x.at(ms), y.at(connections * 1000 / ms)) for ms in (begin, most)]
+        yield path(ends, "bound", "")
     for name, hue, dashes, ours in series():
         places = [
             (x.at(WAITS_MS[cell.wait]), y.at(points[cell][name]))
@@ -183,10 +184,10 @@ def legend(y: float) -> Iterator[str]:
 
 
 def svg(points: Points) -> str:
-    """The picture. Raises ValueError without points."""
+    """The picture. Raises BenchError without points."""
     rates = [rate for programs in points.values() for rate in programs.values() if rate > 0]
     if not rates:
-        raise ValueError("there is nothing to draw: no cell of the case wait was measured")
+        raise BenchError("there is nothing to draw: no cell of the case wait was measured")
     waits = [WAITS_MS[cell.wait] for cell in points]
     counts = sorted({cell.connections for cell in points})
     least = 10 ** math.floor(math.log10(min(rates)))
@@ -218,10 +219,10 @@ def main() -> int:
     if len(sys.argv) != 3:
         print("usage: plot.py JSON SVG", file=sys.stderr)
         return 2
-    samples = json.loads(Path(sys.argv[1]).read_text())["samples"]
     try:
+        samples = json.loads(Path(sys.argv[1]).read_text())["samples"]
         Path(sys.argv[2]).write_text(svg(points_of(samples)))
-    except ValueError as error:
+    except (OSError, json.JSONDecodeError, BenchError) as error:
         print(f"plot.py: {error}", file=sys.stderr)
         return 1
     return 0

@@ -91,7 +91,8 @@ static sfsistat on_eom(SMFICTX *ctx)
     return deed(number) ? SMFIS_TEMPFAIL : SMFIS_CONTINUE;
 }
 
-int main(int argc, char **argv)
+/* Reads the deed, NAME:NUMBER. Returns 0, or -1 if there is no such deed. */
+static int parse(const char *text)
 {
     static const struct {
         const char *name;
@@ -101,17 +102,23 @@ int main(int argc, char **argv)
                  {"spin", spin},
                  {"long-sleep", long_sleep},
                  {"long-spin", long_spin}};
-    char name[] = "waiting";
-    const char *colon = argc == 3 ? strchr(argv[2], ':') : NULL;
-    for (size_t i = 0; colon && i < sizeof deeds / sizeof *deeds; i++)
-        if (strlen(deeds[i].name) == (size_t)(colon - argv[2]) &&
-            strncmp(deeds[i].name, argv[2], (size_t)(colon - argv[2])) == 0)
+    const size_t len = strcspn(text, ":");
+    if (text[len] != ':')
+        return -1;
+    number = strtol(text + len + 1, NULL, 10);
+    for (size_t i = 0; i < sizeof deeds / sizeof *deeds; i++)
+        if (strlen(deeds[i].name) == len && strncmp(deeds[i].name, text, len) == 0)
             deed = deeds[i].run;
-    if (!deed) {
+    return deed ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+    char name[] = "waiting";
+    if (argc != 3 || parse(argv[2])) {
         (void)fputs("usage: waiting PATH DEED\n", stderr);
         return 2;
     }
-    number = strtol(colon + 1, NULL, 10);
     struct smfiDesc filter = {.xxfi_name = name, .xxfi_version = SMFI_VERSION, .xxfi_eom = on_eom};
     if (smfi_setconn(argv[1]) != MI_SUCCESS || smfi_register(filter) != MI_SUCCESS)
         return 1;
