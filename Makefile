@@ -29,7 +29,7 @@ demo: $(VENV)/installed
 # Everything that is tested.
 test: unit pytest
 
-# The engine's tests in C.
+# The engine's tests in C, and those of the benchmark's parts.
 unit: needs-test $(VENV)/tools
 	@if $(NEEDS) --has cmocka; then $(call UNIT,build/unit); else echo 'SKIPPED: tests/unit'; fi
 
@@ -74,7 +74,7 @@ SANITIZED = LD_PRELOAD='$(call CC_FILE,libasan.so) $(call CC_FILE,libubsan.so)' 
 valgrind: needs-test $(VENV)/tools
 	@$(NEEDS) valgrind
 	@$(call SETUP,build/unit,$(FOR_UNIT))
-	@meson test -C build/unit --print-errorlogs --no-suite server --no-suite cost -t 20 \
+	@meson test -C build/unit --print-errorlogs --no-suite server --no-suite cost --no-suite bench -t 20 \
 		--wrap='valgrind --quiet --error-exitcode=9 --leak-check=full'
 
 # How much of the protocol and the session the tests in C reach, then of the server, and that it stays
@@ -98,7 +98,7 @@ hostile: needs-test $(VENV)/tools
 # flat. SEED, which is printed, chooses what happens.
 MINUTES ?= 30
 soak: needs-test $(VENV)/installed $(VENV)/tools
-	@$(call SETUP,build/soak,$(FOR_UNIT) -Dbench=true -Dlibmilter=false)
+	@$(call SETUP,build/soak,$(FOR_UNIT) -Dlibmilter=false)
 	@meson compile -C build/soak soak_filter hostile load
 	@$(BIN)/python tests/soak/soak.py build/soak $(MINUTES) $(SEED)
 
@@ -184,7 +184,7 @@ clean:
 # $(call UNIT,FOLDER,MORE OPTIONS,WHICH TESTS): the same for the tests in C; builds and runs them.
 , := ,
 SETUP = { test -f $(1)/build.ninja || meson setup $(1) $(2); }
-FOR_UNIT = -Dtests=true -Dpython=false -Ddefault_library=static --werror
+FOR_UNIT = -Dtests=true -Dbench=true -Dpython=false -Ddefault_library=static --werror
 UNIT = $(call SETUP,$(1),$(FOR_UNIT) $(2)) && meson test -C $(1) --print-errorlogs $(3)
 
 # The environment: first what building needs, then the tools of test and lint, then the package.
