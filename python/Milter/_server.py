@@ -18,6 +18,8 @@ from ._plan import plan
 
 #: The largest number that a setting may have.
 _MOST = (1 << 31) - 1
+#: Seconds that callbacks may take when a stop's timeout is over.
+_MOMENT = 0.2
 
 
 class Stats(NamedTuple):
@@ -35,6 +37,8 @@ class Stats(NamedTuple):
     open: int
     #: Worker threads now.
     threads: int
+    #: Threads that were left behind in a callback and have not returned.
+    left: int
 
 
 def _user_id(owner: str | int | None) -> int | None:
@@ -72,6 +76,9 @@ class Server:
         limit).
     max_threads: callbacks past it wait (0: 512). docs/limits.md tells more of both.
     drain: seconds that open messages may take to finish after a stop.
+    grace: seconds that callbacks may still take once all connections are ended. One that has not
+        returned by then is left behind: its connection is closed, the log says where it stands, and
+        the server ends without it.
     progress: after so many seconds in which an eom callback has sent nothing, progress is sent for
         it, again and again, so that its MTA waits on (0: never).
     mode, owner, group: of a unix socket; else the umask and the process decide.
@@ -99,6 +106,7 @@ class Server:
         max_threads: int = 0,
         drain: int = 30,
         progress: float = 30,
+        grace: int = 5,
         mode: int | None = None,
         owner: str | int | None = None,
         group: str | int | None = None,
@@ -121,6 +129,7 @@ class Server:
             ("max_threads", max_threads, _MOST),
             ("drain", drain, _MOST),
             ("progress", progress, _MOST // 1000),
+            ("grace", grace, _MOST),
             ("mode", mode or 0, 0o7777),
         ):
             if not 0 <= value <= most:
@@ -138,6 +147,7 @@ class Server:
             max_connections=max_connections,
             max_threads=max_threads,
             progress=math.ceil(progress * 1000) or -1,  # the same
+            grace=grace or -1,
             logger=logger,
         )
         self._thread: threading.Thread | None = None
@@ -234,10 +244,11 @@ class Server:
     def stop(self, timeout: float | None = None) -> None:
         """End gracefully: no new connections, open messages finish, for `drain` seconds at most.
 
-        A callback that runs longer is waited for; a message that is not at its end is then aborted.
-        A second stop changes nothing; `abort` ends a drain. Returns at once, unless timeout is
-        given: then a server that `start` has started is aborted after so many seconds, and waited
-        for until it has ended. From any thread; with timeout in a callback of this server, which
+        A message that is not at its end by then is aborted, and a callback that has not returned
+        `grace` seconds later is left behind. A second stop changes nothing; `abort` ends a drain.
+        Returns at once, unless timeout is given: then a server that `start` has started is aborted
+        after so many seconds, what is still in a callback is left behind a moment later, and it has
+        ended when this returns. From any thread; with timeout in a callback of this server, which
         would wait for itself, it raises milter.error and stops nothing. One that does not serve yet
         ends as soon as `serve_forever` begins; `start` forgets it.
         """
@@ -246,7 +257,23 @@ class Server:
         self._server.stop()
         if timeout is not None and not self.join(timeout):
             self._server.abort()
-            self.join()
+            if not self.join(_MOMENT):
+                self._server.abandon()
+                self.join()
+
+    def retire(self, timeout: int = 3600) -> None:
+        """Make room for another server without a trace: accept no new connections (those that wait
+        already are served), and keep each one until its MTA ends it, for timeout seconds at most.
+
+        What is left then is drained as by `stop`. MTAs do not connect again within an SMTP session:
+        one whose connection a stop has closed between two messages gets 451 for the next. Sendmail
+        keeps an idle session for an hour, Postfix for 300 seconds. Start the other server on the
+        same socket first. Returns at once; from any thread. Raises milter.error for a timeout that
+        is not from 1 to 2147483647.
+        """
+        if not 1 <= timeout <= _MOST:
+            raise milter.error(f"timeout: {timeout} is not from 1 to {_MOST}")
+        self._server.retire(timeout)
 
     def _check_not_in_callback(self, what: str) -> None:
         if self._server.in_callback():
@@ -255,12 +282,15 @@ class Server:
             )
 
     def abort(self) -> None:
-        """End all connections at once; each gets its abort and close callbacks. From any thread."""
+        """End all connections at once; each gets its abort and close callbacks.
+
+        What is still in a callback `grace` seconds later is left behind. From any thread.
+        """
         self._server.abort()
 
     def abandon(self) -> None:
-        """End all connections at once, and do not wait for this server: nor does the program when
-        it ends. For one with a callback that does not return."""
+        """End all connections at once, and leave behind what is in a callback that does not return.
+        From any thread."""
         self._server.abandon()
 
     def __enter__(self) -> Server:

@@ -12,7 +12,8 @@
 
 enum {
     DEFAULT_TIMEOUT = 7210,
-    DRAIN = 5,         /* seconds; libmilter's smfi_main returns within as many */
+    DRAIN = 4, /* seconds; libmilter's smfi_main returns within five */
+    GRACE = 1,
     MAX_THREADS = 4096 /* libmilter knows no bound; callbacks of such programs often wait */
 };
 
@@ -34,7 +35,8 @@ static bool is_open;
 /* Made once and never freed, so that smfi_stop may use it at any time. */
 static _Atomic(struct mkit_server *) server;
 static atomic_bool running;
-static atomic_bool stopped; /* before there was a server */
+static atomic_bool stopped;   /* before there was a server */
+static atomic_bool signalled; /* in this run */
 
 static void log_line(void *data, int level, const struct mkit_session *session, const char *line)
 {
@@ -134,6 +136,7 @@ static struct mkit_server *the_server(void)
     if (!made) {
         const struct mkit_server_options options = {
             .drain = DRAIN,
+            .grace = GRACE,
             .max_threads = MAX_THREADS,
             .progress = -1, /* its filters say it themselves */
         };
@@ -169,9 +172,12 @@ int smfi_stop(void)
     return MI_SUCCESS;
 }
 
+/* Whoever sends another signal wants the end sooner. */
 static void got_signal(int signal)
 {
-    if (signal == SIGINT)
+    if (atomic_exchange(&signalled, true))
+        mkit_server_hurry(atomic_load(&server));
+    else if (signal == SIGINT)
         mkit_server_abort(atomic_load(&server));
     else
         mkit_server_stop(atomic_load(&server));
@@ -206,6 +212,7 @@ static int serve_with_signals(void)
     const int error = mkit_signals_start(got_signal);
     if (error)
         return fail(strerror(error));
+    atomic_store(&signalled, false);
     const int result = serve(to);
     mkit_signals_end();
     return result;

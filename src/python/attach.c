@@ -107,3 +107,10 @@ void attach_log(void *data, int level, const struct mkit_session *session, const
     if (outside)
         detach(server);
 }
+
+void attach_where(void *data, const struct mkit_session *session, char *text, size_t size)
+{
+    attach(data);
+    report_where(session, text, size);
+    detach(data);
+}

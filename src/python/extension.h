@@ -100,7 +100,7 @@ struct server_object {
     PyObject *callbacks[MKIT_STEPS];
     bool uses_module; /* callbacks are copied from the module at the start */
     pid_t process;    /* that runs it; 0: none does */
-    bool abandoned;   /* a callback does not return: the interpreter's end does not wait for it */
+    bool signalled;   /* a signal has asked for its end */
     bool forked;      /* this is a copy of it in a child of that process */
     PyObject *raised; /* by a signal's handler */
     struct signal_changes changes;
@@ -146,6 +146,8 @@ int dispatch(struct mkit_session *session, const struct mkit_event *event);
 /* Reports the exception that is set, and clears it. `step` names the callback. */
 void report_exception(const struct server_object *server, const struct mkit_session *session,
                       const char *step);
+/* Says where the callback of a session stands: file, line and function. */
+void report_where(const struct mkit_session *session, char *text, size_t size);
 void report_line(const struct server_object *server, const struct mkit_session *session, int level,
                  const char *line);
 /* The exception that is set, as an object, cleared. */
@@ -158,6 +160,7 @@ void attach_thread_end(void *data);
 void attach_enter(void *data);
 void attach_leave(void *data);
 void attach_log(void *data, int level, const struct mkit_session *session, const char *line);
+void attach_where(void *data, const struct mkit_session *session, char *text, size_t size);
 /* Brackets a call into the engine that waits, in the thread that runs a server. */
 void attach_release(void);
 void attach_again(void);

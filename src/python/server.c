@@ -15,6 +15,7 @@ static void hooks(struct mkit_filter *filter, void *data)
     filter->enter_batch = attach_enter;
     filter->leave_batch = attach_leave;
     filter->log = attach_log;
+    filter->where = attach_where;
 }
 
 /* The engine's name for an exception policy. */
@@ -107,17 +108,17 @@ static void server_dealloc(struct server_object *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(
-    server_doc,
-    "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
-    "max_threads,\n"
-    "progress, poller, logger)\n--\n\nOne server of the engine; Milter.Server is its public face.");
+PyDoc_STRVAR(server_doc,
+             "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
+             "max_threads,\n"
+             "progress, grace, poller, logger)\n--\n\nOne server of the engine; Milter.Server is "
+             "its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
         "factory",         "planner",     "name",     "actions", "policy", "timeout", "drain",
-        "max_connections", "max_threads", "progress", "poller",  "logger", NULL};
+        "max_connections", "max_threads", "progress", "grace",   "poller", "logger",  NULL};
     PyObject *factory;
     PyObject *planner;
     PyObject *name;
@@ -128,11 +129,12 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     unsigned max_connections;
     unsigned max_threads;
     int progress;
+    int grace;
     int poller = MKIT_POLLER_BEST;
     PyObject *logger = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiIIi|iO", names, &factory, &planner,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiIIii|iO", names, &factory, &planner,
                                      &name, &actions, &policy, &timeout, &drain, &max_connections,
-                                     &max_threads, &progress, &poller, &logger))
+                                     &max_threads, &progress, &grace, &poller, &logger))
         return NULL;
     struct module_state *state = PyType_GetModuleState(type);
     struct server_object *self = server_make(state, name);
@@ -149,6 +151,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         .max_connections = max_connections,
         .max_threads = max_threads,
         .progress = progress,
+        .grace = grace,
         .poller = (enum mkit_poller)poller,
         .adopts = true, /* Milter.Server listens before it serves, where it has a socket */
     };
@@ -267,16 +270,22 @@ PyDoc_STRVAR(stop_signal_doc,
              "_stop_signal($self, signum, frame, /)\n--\n\nA handler: graceful stop.");
 PyDoc_STRVAR(abort_signal_doc, "_abort_signal($self, signum, frame, /)\n--\n\nA handler: abort.");
 
+/* The first signal asks for an end; whoever sends another one wants it sooner. */
+static PyObject *signalled(struct server_object *self, void (*first)(struct mkit_server *))
+{
+    (self->signalled ? mkit_server_hurry : first)(self->server);
+    self->signalled = true;
+    Py_RETURN_NONE;
+}
+
 static PyObject *stop_signal(struct server_object *self, PyObject *Py_UNUSED(args))
 {
-    mkit_server_stop(self->server);
-    Py_RETURN_NONE;
+    return signalled(self, mkit_server_stop);
 }
 
 static PyObject *abort_signal(struct server_object *self, PyObject *Py_UNUSED(args))
 {
-    mkit_server_abort(self->server);
-    Py_RETURN_NONE;
+    return signalled(self, mkit_server_abort);
 }
 
 /* --------------------------------------------------------------------------------- run, stop */
@@ -304,26 +313,34 @@ static void set_running(struct server_object *self, bool running)
     *at = self->next_running;
 }
 
-/* Whether a server of this process still runs that is worth waiting for. */
-static bool any_awaited(const struct module_state *state)
+/* Does something to each server that this process runs. Returns whether there is one. */
+static bool each_running(const struct module_state *state, void (*what)(struct mkit_server *))
 {
-    for (const struct server_object *server = state->running; server; server = server->next_running)
-        if (server->process == getpid() && !server->abandoned)
-            return true;
-    return false;
+    bool any = false;
+    for (const struct server_object *server = state->running; server;
+         server = server->next_running) {
+        if (server->process != getpid())
+            continue;
+        any = true;
+        if (what)
+            what(server->server);
+    }
+    return any;
 }
 
 void servers_end(struct module_state *state)
 {
     state->ended = true;
-    for (struct server_object *server = state->running; server; server = server->next_running)
-        if (server->process == getpid())
-            mkit_server_abort(server->server);
-    /* Their threads need the interpreter to finish their callbacks. */
-    while (any_awaited(state)) {
+    bool any = each_running(state, mkit_server_abort);
+    /* Their threads need the interpreter to finish their callbacks. Signals are taken: what a
+     * handler raises, Ctrl-C for one, ends the wait for callbacks that do not return. */
+    while (any) {
         const struct timespec while_they_end = {.tv_nsec = 1000000};
         Py_BEGIN_ALLOW_THREADS(void) nanosleep(&while_they_end, NULL);
-        Py_END_ALLOW_THREADS
+        Py_END_ALLOW_THREADS const bool raised = PyErr_CheckSignals() < 0;
+        if (raised)
+            PyErr_WriteUnraisable(NULL);
+        any = each_running(state, raised ? mkit_server_hurry : NULL);
     }
 }
 
@@ -353,8 +370,13 @@ PyObject *server_run(struct server_object *self, int (*open)(struct server_objec
         error = mkit_server_run(self->server, signals_run, self);
         attach_again();
     }
+    struct mkit_server_stats ended;
+    mkit_server_get_stats(self->server, &ended);
+    if (ended.left) /* they may use it for ever */
+        Py_INCREF(self);
     set_running(self, false);
     self->process = 0;
+    self->signalled = false;
     if (error)
         PyErr_SetString(self->state->error, mkit_server_why(self->server));
     signals_give_back(self);
@@ -434,16 +456,32 @@ static PyObject *abort_method(struct server_object *self, PyObject *Py_UNUSED(ig
 
 PyDoc_STRVAR(abandon_doc,
              "abandon($self, /)\n--\n\n"
-             "End all connections now, and let the interpreter end without waiting for this.");
+             "End all connections now, and leave behind callbacks that have not returned.");
 
 static PyObject *abandon(struct server_object *self, PyObject *Py_UNUSED(ignored))
 {
-    self->abandoned = true;
-    return abort_method(self, NULL);
+    PyObject *done = abort_method(self, NULL);
+    if (done)
+        mkit_server_hurry(self->server);
+    return done;
+}
+
+PyDoc_STRVAR(
+    retire_doc,
+    "retire($self, seconds, /)\n--\n\n"
+    "Accept nothing more, and keep each connection until its MTA ends it, or for seconds.");
+
+static PyObject *retire(struct server_object *self, PyObject *seconds)
+{
+    const unsigned long time = PyLong_AsUnsignedLong(seconds);
+    if ((time == (unsigned long)-1 && PyErr_Occurred()) || server_check_process(self) < 0)
+        return NULL;
+    mkit_server_retire(self->server, time > UINT_MAX ? UINT_MAX : (unsigned)time);
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(stats_doc, "stats($self, /)\n--\n\n"
-                        "Return (accepted, refused, messages, failures, open, threads).");
+                        "Return (accepted, refused, messages, failures, open, threads, left).");
 
 static PyObject *stats(struct server_object *self, PyObject *Py_UNUSED(ignored))
 {
@@ -451,8 +489,8 @@ static PyObject *stats(struct server_object *self, PyObject *Py_UNUSED(ignored))
     if (server_check_process(self) < 0)
         return NULL;
     Py_BEGIN_ALLOW_THREADS mkit_server_get_stats(self->server, &now);
-    Py_END_ALLOW_THREADS return Py_BuildValue("KKKKII", now.accepted, now.refused, now.messages,
-                                              now.failures, now.open, now.threads);
+    Py_END_ALLOW_THREADS return Py_BuildValue("KKKKIII", now.accepted, now.refused, now.messages,
+                                              now.failures, now.open, now.threads, now.left);
 }
 
 static PyMethodDef server_methods[] = {
@@ -465,6 +503,7 @@ static PyMethodDef server_methods[] = {
     {"stop", (PyCFunction)stop, METH_NOARGS, stop_doc},
     {"abort", (PyCFunction)abort_method, METH_NOARGS, abort_doc},
     {"abandon", (PyCFunction)abandon, METH_NOARGS, abandon_doc},
+    {"retire", (PyCFunction)retire, METH_O, retire_doc},
     {"stats", (PyCFunction)stats, METH_NOARGS, stats_doc},
     {"_stop_signal", (PyCFunction)stop_signal, METH_VARARGS, stop_signal_doc},
     {"_abort_signal", (PyCFunction)abort_signal, METH_VARARGS, abort_signal_doc},
