@@ -59,6 +59,8 @@ void left_behind(struct mkit_server *server, int64_t now)
         forget(server, at);
     }
     runners_for_work(server); /* somebody has to tell, and to end the others */
+    if (server->untold && server->polling)
+        poller_wake(server->poller);
 }
 
 bool left_tell(const struct runner *by)

@@ -14,6 +14,7 @@
 enum {
     SLOWEST_CHECK_MS = 60000, /* idle connections are looked at this often, at least */
     FASTEST_CHECK_MS = 250,
+    LEAVE_MS = 20, /* so often it is looked whether the last calls have returned */
     TICK_NS = TICK_MS * 1000000
 };
 
@@ -268,8 +269,10 @@ static void check_clock(struct mkit_server *server, int64_t *next_check)
     }
     if (server->state > SERVER_RUNNING && server->state < SERVER_LEAVING && now >= server->deadline)
         pass_deadline(server);
-    if (server->state == SERVER_LEAVING)
+    if (server->state == SERVER_LEAVING) {
         left_behind(server, now);
+        server->deadline = now + LEAVE_MS;
+    }
 }
 
 /* Whether nothing is left to be done, nor anybody in a call: the program's log may be one. */
