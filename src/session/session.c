@@ -183,6 +183,19 @@ static bool may_come(const struct mkit_session *session, enum state to)
     return mkit_may_follow(session->state, to, session->protocol);
 }
 
+/* Says that a command gets no answer, once for each command of a connection. Postfix sends ABORT
+ * after a finished message too; it awaits no answer. */
+static void log_order(struct mkit_session *session, enum state from, enum state to)
+{
+    if (to == S_ABRT || session->told_order & 1U << to)
+        return;
+    session->told_order |= (uint16_t)(1U << to);
+    mkit_log(session, MKIT_LOG_WARNING,
+             "packet %s (%c) out of order (state %s): ignored, the MTA gets no answer",
+             mkit_packet_kind(MKIT_TO_FILTER, mkit_states[to].command)->name,
+             mkit_states[to].command, mkit_states[from].name);
+}
+
 /* Takes a packet: decides by the state table what is to be done for it. */
 static int take_packet(struct mkit_session *session)
 {
@@ -208,15 +221,11 @@ static int take_packet(struct mkit_session *session)
         return 0;
     }
     if (!may_come(session, to)) {
+        const enum state from = session->state;
         push_ends(session, false);
         session->state = S_HELO;
         if (!mkit_may_follow(S_HELO, to, session->protocol)) {
-            if (to == S_ABRT) /* Postfix sends it after a finished message too */
-                return 0;
-            if (!session->told_order)
-                mkit_log(session, MKIT_LOG_INFO, "packet %s (%c) out of order: ignored",
-                         mkit_packet_kind(MKIT_TO_FILTER, command)->name, command);
-            session->told_order = true;
+            log_order(session, from, to);
             return 0;
         }
     }
@@ -382,9 +391,10 @@ static int answer_step(struct mkit_session *session, enum mkit_step step, int ve
     int error = mkit_reply_send(session, verdict);
     if (error)
         return error;
-    const bool over = row->final_always || (row->final && !mkit_states[session->state].one_only);
+    const struct state_row *at = &mkit_states[session->state];
+    const bool over = row->final_always || (row->final && !at->one_only);
     if (over && session->held == held_before)
-        session->state = S_HELO;
+        session->state = at->over;
     return 0;
 }
 

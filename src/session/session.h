@@ -24,6 +24,7 @@ enum state {
     S_ABRT,
     S_UNKN,
     S_Q_NC,
+    S_OVER, /* ours: DATA, where the filter's verdict has ended its message */
     S_STATES
 };
 
@@ -39,6 +40,7 @@ struct state_row {
     uint8_t macros;      /* macro slots from this one on are emptied first */
     bool in_message;     /* abort is owed if the message ends here */
     bool one_only;       /* a refusal is for this command alone: the message goes on */
+    enum state over;     /* where a verdict leads that ends the message */
     uint16_t next;       /* states that may follow, as bits */
 };
 
@@ -117,7 +119,7 @@ struct mkit_session {
     bool close_owed;
     bool ending;     /* nothing but todo is left */
     bool replacing;  /* a replacement body has begun in this step */
-    bool told_order; /* a command out of order was logged already */
+    uint16_t told_order; /* commands, as bits of their states, that were logged as out of order */
     size_t recipients;
     size_t header_bytes;
 

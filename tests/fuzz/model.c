@@ -22,7 +22,7 @@ static const struct row {
     {'H', "HMU", MKIT_HELO, 0x2, 0x2000},
     {'M', "RAU", MKIT_MAIL, 0x4, 0x4000},
     {'R', "RTLNBEAU", MKIT_RCPT, 0x8, 0x8000},
-    {'T', "LNA", MKIT_DATA, 0x200, 0x10000},
+    {'T', "RTLNAU", MKIT_DATA, 0x200, 0x10000},
     {'L', "LNA", MKIT_HEADER, 0x20, 0x80},
     {'N', "BEA", MKIT_EOH, 0x40, 0x40000},
     {'B', "BEA", MKIT_BODY, 0x10, 0x80000},
@@ -31,6 +31,7 @@ static const struct row {
     {'A', "", MKIT_STEPS, 0, 0},
     {'U', "HMRTBUAQK", MKIT_UNKNOWN, 0x100, 0x20000},
     {'K', "CU", MKIT_STEPS, 0, 0},
+    {'o', "RTU", MKIT_STEPS, 0, 0}, /* after a final verdict at DATA */
 };
 
 enum { ROWS = sizeof rows / sizeof *rows };
@@ -319,7 +320,7 @@ static void answer_step(struct model *model, enum mkit_step step, int verdict)
     const bool held = send_reply(model, verdict);
     const bool one_only = has("RU", model->state);
     if (!held && (verdict == MKIT_ACCEPT || (is_final(verdict) && !one_only)))
-        model->state = 'H';
+        model->state = model->state == 'T' ? 'o' : 'H';
 }
 
 static uint32_t missing_steps(const struct model *model)

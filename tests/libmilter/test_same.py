@@ -138,6 +138,7 @@ def session(chance: random.Random) -> bytes:
                 order[place : place + (change == "replace")] = chance.choice("CHMRTLNBEAU")
         if order and not DIFFERENT.search("".join(order)):
             break
+    order = list(re.sub("(?<=T)[RT]", "L", "".join(order)))  # so do commands after DATA
     plans = {step: plan(chance) for step in STEPS if chance.random() < 0.35}
     data = [packet("O", bytes.fromhex(chance.choice(OFFERS))), told_to(**plans)]
     broken = chance.randrange(len(order)) if chance.random() < 0.1 else -1
