@@ -127,7 +127,8 @@ enum mkit_verdict {
     MKIT_ACCEPT = 3,   /* take it without asking the filter any more */
     MKIT_TEMPFAIL = 4, /* refuse it for now */
     MKIT_NOREPLY = 7,  /* no answer, where none was negotiated */
-    MKIT_SKIP = 8,     /* body: no more chunks of this message */
+    MKIT_SKIP = 8,     /* header, eoh, body: no more of that kind of this message; STRICT: CONTINUE
+                          at all other steps */
     MKIT_ALL_OPTS = 10 /* negotiate only: everything that the MTA offers */
 };
 

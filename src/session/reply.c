@@ -161,6 +161,20 @@ static int send_verdict(struct mkit_session *session, int verdict)
     return mkit_send(session, &session->out, mkit_verdicts[verdict].reply, NULL, 0);
 }
 
+/* Whether SKIP can be sent. Before the headers Sendmail would ignore the filter from then on, for
+ * all messages of the connection; at the end of the message it would give up on it. */
+static bool may_skip(const struct mkit_session *session)
+{
+    const enum state state = session->state;
+    if (state == S_HDRS || state == S_EOHS || state == S_BODY)
+        return session->protocol & MKIT_SKIPPING;
+    mkit_log(session, MKIT_LOG_WARNING,
+             "%s: SKIP counts as CONTINUE: it is for headers and bodies, and elsewhere Sendmail "
+             "would ignore the filter from then on",
+             mkit_step_name(mkit_states[state].step));
+    return false;
+}
+
 /* Whether a verdict that cannot be sent now must be said later: the MTA goes on as if nothing had
  * happened. A refused UNKNOWN command is over and done with. */
 static bool must_hold(const struct mkit_session *session, int verdict)
@@ -176,8 +190,7 @@ int mkit_reply_send(struct mkit_session *session, int verdict)
     const bool strict = session->filter->degree == MKIT_STRICT;
     const uint32_t no_reply = mkit_states[session->state].no_reply & session->protocol;
     const bool emulated = no_reply & session->emulated;
-    if (strict && verdict == MKIT_SKIP &&
-        (!(session->protocol & MKIT_SKIPPING) || session->state == S_ENDM))
+    if (strict && verdict == MKIT_SKIP && !may_skip(session))
         verdict = MKIT_CONTINUE;
     if (no_reply && !(strict && emulated && mkit_verdicts[verdict].final)) {
         if (verdict != MKIT_NOREPLY && !(strict && verdict == MKIT_CONTINUE))

@@ -290,7 +290,7 @@ static bool send_reply(struct model *model, int verdict)
     const uint32_t no_reply = row_of(model->state)->no_reply & model->protocol;
     const bool emulated = no_reply & model->emulated;
     if (model->strict && verdict == MKIT_SKIP &&
-        (!(model->protocol & MKIT_SKIPPING) || model->state == 'E'))
+        (!(model->protocol & MKIT_SKIPPING) || !has("LNB", model->state)))
         verdict = MKIT_CONTINUE;
     const bool said_anyway = model->strict && emulated && is_final(verdict);
     if (no_reply && !said_anyway) {

@@ -117,6 +117,17 @@ MISTAKES = {
         """,
         [(2, "header is @noreply and returns REJECT")],
     ),
+    "skip": (
+        """
+        def envrcpt(self, rcpt, *params): return Milter.SKIP
+        def header(self, name, value): return Milter.SKIP
+        def body(self, chunk): return Milter.SKIP
+        def data(self):
+            if self: return Milter.CONTINUE
+            return Milter.SKIP
+        """,
+        [(1, "envrcpt returns SKIP, which is for header, eoh and body"), (6, "data returns SKIP")],
+    ),
     "eom-only": (
         """
         def header(self, name, value):

@@ -10,6 +10,7 @@ from Milter import _wire
 from Milter.testing import (
     MTA,
     POSTFIX,
+    SENDMAIL,
     AddHeader,
     AddRecipient,
     Answer,
@@ -440,6 +441,20 @@ def test_protocol_errors_say_what_and_where(step, reply, says):
     with pytest.raises(ProtocolError) as again:
         play(conversation, deliver(conversation, message()), [])
     assert again.value is caught.value
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt", "data"])
+def test_skip_before_the_headers(step):
+    """Sendmail then ignores the filter; Postfix sends no more of that kind."""
+    profile = Quiet(**{**vars(QUIET), "meanings": SENDMAIL.meanings})
+    conversation = negotiated(options(protocol=0x400), profile=profile)
+    with pytest.raises(ProtocolError, match=f"at {step}: SKIP before the headers"):
+        play(conversation, deliver(conversation, message()), up_to(step, answer(b"s")))
+    conversation = negotiated(options(protocol=0x400))
+    script = up_to("eom", GO_ON)
+    script[NAMES.index(step)] = (STEPS[NAMES.index(step)], answer(b"s"))
+    result = play(conversation, deliver(conversation, message()), script)
+    assert result.verdict == "accepted"
 
 
 def test_closed_inside_a_packet():

@@ -276,8 +276,10 @@ class Model:
 
     def speak(self, name: str, verdict: str, reply: str, silent: bool, emulated: bool) -> None:
         """The answer to a step, and what it does to the state."""
-        if verdict == "SKIP" and (not self.skips or name == "E"):
+        if verdict == "SKIP" and (not self.skips or name not in "LNB"):
             self.differences.add("SKIP that was not negotiated")
+            if name not in "LNBE":
+                self.differences.add("SKIP before the headers")
             if self.strict:
                 verdict = "CONTINUE"
         over = verdict == "ACCEPT" or (verdict in FINAL and name not in "RU")

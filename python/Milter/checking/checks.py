@@ -254,17 +254,34 @@ def _goes_past(body: list[ast.stmt]) -> bool:
     return True
 
 
+def _verdicts(code: Code) -> Iterator[tuple[ast.Return, str]]:
+    """The verdicts that a function returns by their names, and where."""
+    for each in _own(code.node):
+        value = each.value if isinstance(each, ast.Return) else None
+        name = value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", "")
+        if isinstance(each, ast.Return) and name in _VERDICTS:
+            yield each, name
+
+
 def _noreply(subject: Subject, _: Any) -> Iterator[Finding]:
     for name, code in subject.callbacks.items():
         no_reply = OPTIONAL_CALLBACKS.get(name, (0, 0))[0]
         if not code or not subject.klass or not _marks_of(subject.klass, name) & no_reply:
             continue
-        for each in _own(code.node):
-            value = each.value if isinstance(each, ast.Return) else None
-            verdict = value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", "")
-            if verdict in _VERDICTS and verdict not in ("CONTINUE", "NOREPLY"):
+        for each, verdict in _verdicts(code):
+            if verdict not in ("CONTINUE", "NOREPLY"):
                 yield _at(code, each, f"{name} is @noreply and returns {verdict}, which raises "
                           "where the MTA waits for no answer: take @noreply away")  # fmt: skip
+
+
+def _skips(subject: Subject, _: Any) -> Iterator[Finding]:
+    for name, code in subject.callbacks.items():
+        if not code or name in ("header", "eoh", "body"):
+            continue
+        for each, verdict in _verdicts(code):
+            if verdict == "SKIP":
+                yield _at(code, each, f"{name} returns SKIP, which is for header, eoh and body; "
+                          "here it counts as CONTINUE: return that")  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------- actions
@@ -414,6 +431,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "name": Check("methods that are nearly called like a callback", _names),
     "verdict": Check("callbacks that can return what is no verdict", _returns),
     "noreply": Check("verdicts in callbacks that are @noreply", _noreply),
+    "skip": Check("SKIP where there is nothing to skip", _skips),
     "eom-only": Check("changes to the message outside eom", _outside_eom),
     "action": Check("actions that set_flags leaves out", _not_asked_for),
     "macro": Check("macros that the MTA does not send by then", _macros),

@@ -429,6 +429,9 @@ class Conversation:
             kind = "continue"
         elif kind == "skip" and not self._has(BITS["SKIP"]):
             self._fault("skip", "SKIP, which was not negotiated")
+        elif self.profile.meanings.get((self.step, kind)) == "leave out" and kind == "skip":
+            self._fault("skip too early", "SKIP before the headers: this MTA ignores the filter "
+                        "for the rest of the connection")  # fmt: skip
         elif kind == "shutdown" and not self.profile.shutdown:
             asked = packet_name(_wire.TO_FILTER, STEPS[self.step].command)
             self._fault("answer", f"{name} is no answer to {asked}")

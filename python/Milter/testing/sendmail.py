@@ -242,6 +242,7 @@ SENDMAIL: Final = Sendmail(
             "header name": "ignored",
             "reply": "ignored",
             "skip": "ignored",
+            "skip too early": "ignored",
             "split body": "ignored",
             "version": "ignored",
         }
