@@ -387,7 +387,8 @@ MKIT_API int mkit_setreply(struct mkit_session *session, const char *rcode, cons
  * functions down to mkit_replacebody: end of message only (sheet 5.4), else MKIT_ESTEP.
  * MKIT_EACTION if the action was not negotiated, MKIT_EINVAL or MKIT_ETEXT for arguments that
  * cannot be sent, MKIT_ETOOBIG past 65535 bytes, MKIT_ECLOSED or MKIT_ETIMEOUT if the MTA is gone.
- * A failing call sends nothing. Values use LF and white space for folds. */
+ * A failing call sends nothing. Values use LF and white space for folds; strict: CR LF is taken as
+ * LF, and a line of white space alone is refused. */
 MKIT_API int mkit_addheader(struct mkit_session *session, const char *name, const char *value);
 
 /* Inserts a header: index 0 is above all headers, the MTA's own Received included. */

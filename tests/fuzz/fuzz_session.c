@@ -117,7 +117,7 @@ static void check_value(const char *value)
 {
     for (const char *at = value; *at; at++) {
         CHECK(*at != '\r');
-        CHECK(*at != '\n' || at[1] == ' ' || at[1] == '\t');
+        CHECK(*at != '\n' || !strchr("\n", at[1 + strspn(at + 1, " \t")]));
     }
 }
 

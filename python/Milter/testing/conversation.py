@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import NoReturn
 
 from Milter import _wire
-from Milter.testing.changes import Change, ReplaceBody, needed_action, read_change
+from Milter.testing.changes import Change, ReplaceBody, needed_action, read_change, value_fault
 from Milter.testing.client import Auth, Client, Macros, Tls
 from Milter.testing.draft import Draft
 from Milter.testing.errors import (
@@ -410,8 +410,10 @@ class Conversation:
     def _change(self, name: str, change: Change) -> None:
         if getattr(change, "name", None) == "":
             self._fault("header name", f"{name} without a header name")
-        else:
-            self.changes.append(change)
+            return
+        if wrong := value_fault(change):
+            self._fault("header value", f"{name}: {wrong}")
+        self.changes.append(change)
 
     def _reply_code(self, text: bytes) -> tuple[str, Answer | None]:
         try:
