@@ -184,7 +184,8 @@ struct mkit_event {
     union {                        /* what came with it */
         struct {                   /* CONNECT */
             struct mkit_text host; /* as the MTA named the client; may be empty */
-            union {                /* family AF_UNSPEC: the MTA does not know the address */
+            union {                /* family AF_UNSPEC: the MTA does not know the address. A scope
+                                      that is neither a number nor an interface here is 0 */
                 struct sockaddr sa;
                 struct sockaddr_in in;
                 struct sockaddr_in6 in6;

@@ -153,9 +153,15 @@ static bool is_client(const uint8_t *at, size_t len)
     struct in_addr out4;
     switch (family) {
     case '4': return inet_aton(address, &out4) != 0;
-    case '6':
-        return inet_pton(AF_INET6, strncasecmp(address, "IPv6:", 5) == 0 ? address + 5 : address,
-                         &out) == 1;
+    case '6': {
+        char plain[INET6_ADDRSTRLEN] = ""; /* without the scope */
+        if (strncasecmp(address, "IPv6:", 5) == 0)
+            address += 5;
+        const size_t span = strcspn(address, "%");
+        if (span < sizeof plain)
+            memcpy(plain, address, span);
+        return inet_pton(AF_INET6, plain, &out) == 1;
+    }
     case 'L': return strlen(address) < sizeof((struct sockaddr_un *)NULL)->sun_path;
     default: return false;
     }
@@ -371,8 +377,8 @@ static int negotiated(struct model *model, int verdict, const struct mkit_option
         return MKIT_EACTION;
     if (protocol & ~offered & ~0xff380U)
         return MKIT_EINVAL;
-    model->actions = actions;
-    model->protocol = protocol;
+    model->actions = actions & 0x1ff;
+    model->protocol = protocol & 0x1fffff;
     expect(model, 'O');
     return 0;
 }
