@@ -231,7 +231,8 @@ struct mkit_limits {
     size_t macros;       /* bytes of one macro packet; default 64 KiB */
     size_t recipients;   /* of one message; default 65536 */
     size_t header_bytes; /* of all headers of one message; default 16 MiB */
-    size_t output;       /* bytes that may wait for the MTA before a call writes; default 256 KiB */
+    size_t output;       /* bytes that may wait for the MTA before a call writes, and before packets
+                            wait as well; default 256 KiB */
 };
 
 /* How a step is answered whose callback failed. */
@@ -269,7 +270,8 @@ struct mkit_filter {
 enum mkit_next {
     MKIT_NEED_INPUT = 0, /* feed it more */
     MKIT_EVENT = 1,      /* an event to be answered */
-    MKIT_CLOSED = 2      /* the session has ended as it should */
+    MKIT_CLOSED = 2,     /* the session has ended as it should */
+    MKIT_NEED_OUTPUT = 3 /* more than limits.output waits for the MTA: write of it, and call again */
 };
 
 /* Makes the session of one connection. Returns NULL without memory. `filter` is borrowed. */
@@ -279,7 +281,7 @@ MKIT_API struct mkit_session *mkit_session_new(const struct mkit_filter *filter)
 MKIT_API void mkit_session_free(struct mkit_session *session);
 
 /* Hands over bytes from the MTA. They are borrowed until mkit_session_next returns something
- * else than MKIT_EVENT; only an incomplete packet at the end is then copied. All earlier bytes
+ * else than MKIT_EVENT and MKIT_NEED_OUTPUT; only an incomplete packet at the end is then copied. All earlier bytes
  * must have been used up. Returns 0, MKIT_EBUSY if they were not, or the session's error. */
 MKIT_API int mkit_session_feed(struct mkit_session *session, const void *data, size_t len);
 
@@ -304,8 +306,10 @@ MKIT_API void mkit_session_eof(struct mkit_session *session);
 MKIT_API void mkit_session_end(struct mkit_session *session);
 
 /* Gets the next event. Returns MKIT_EVENT (answer it by mkit_session_answer; until then every
- * call returns MKIT_EBUSY), MKIT_NEED_INPUT, MKIT_CLOSED after a regular end, or the error that
- * ended the session. Abort and close events come before the end is told. */
+ * call returns MKIT_EBUSY), MKIT_NEED_INPUT, MKIT_NEED_OUTPUT, MKIT_CLOSED after a regular end, or
+ * the error that ended the session. Abort and close events come before the end is told. No packet
+ * is begun while more than limits.output waits, so replies take at most that and one packet; input
+ * then stays borrowed (see mkit_session_keep_input). */
 MKIT_API int mkit_session_next(struct mkit_session *session, struct mkit_event *event);
 
 /* Answers the event with a verdict or a negative error (see mkit_callback). Returns 0;

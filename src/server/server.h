@@ -42,6 +42,7 @@ struct conn {
     bool drain;            /* the peer closed: read until the end */
     bool more;             /* there is more to read at the next turn */
     bool kept_input;       /* the session has bytes that it was not asked about */
+    bool full;             /* the same, because too much output waits */
     bool blocked;          /* output waits for the MTA */
     bool waits_to_write;   /* the poller watches for room, not for bytes */
     uint8_t ending;        /* why it is to be ended at its next turn */
