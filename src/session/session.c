@@ -335,6 +335,8 @@ int mkit_session_next(struct mkit_session *session, struct mkit_event *event)
                 return result;
         } else if (session->ending) {
             return session->error ? session->error : MKIT_CLOSED;
+        } else if (mkit_output_waits(session) > session->limits.output) {
+            return MKIT_NEED_OUTPUT;
         } else {
             result = mkit_next_packet(session);
             if (result == 0 && !session->eof)

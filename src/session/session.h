@@ -163,6 +163,8 @@ int mkit_packet_event(struct mkit_session *session, enum mkit_step step, struct 
 /* Queues a packet in one of the session's buffers. */
 int mkit_send(struct mkit_session *session, struct bytes *to, uint8_t command,
               const struct mkit_field *fields, size_t count);
+/* How many bytes wait for the MTA. */
+size_t mkit_output_waits(const struct mkit_session *session);
 /* Writes now if more than `bound` bytes wait. An error ends the session. */
 int mkit_flush_over(struct mkit_session *session, size_t bound);
 

@@ -464,7 +464,12 @@ static bool serve(void)
     for (;;) {
         enum mkit_step step = MKIT_STEPS;
         const int expected = model_next(&bench.model, &step);
-        const int result = mkit_session_next(bench.session, &event);
+        int result;
+        while ((result = mkit_session_next(bench.session, &event)) == MKIT_NEED_OUTPUT) {
+            const uint8_t *data;
+            CHECK(mkit_session_output(bench.session, &data) > (bench.filter.limits.output ? bench.filter.limits.output : 1 << 18));
+            take_output(1 + roll(&bench.dice, 100));
+        }
         CHECK(result == expected);
         CHECK(result != MKIT_EVENT || event.step == step);
         check_memory();

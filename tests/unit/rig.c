@@ -297,7 +297,12 @@ static void collect_output(struct rig *rig)
 void rig_run(struct rig *rig)
 {
     struct mkit_event event;
-    while ((rig->result = mkit_session_next(rig->session, &event)) == MKIT_EVENT) {
+    while ((rig->result = mkit_session_next(rig->session, &event)) == MKIT_EVENT ||
+           rig->result == MKIT_NEED_OUTPUT) {
+        if (rig->result == MKIT_NEED_OUTPUT) {
+            collect_output(rig);
+            continue;
+        }
         record_event(rig, &event);
         int verdict = rig->answer ? rig->answer(rig, &event) : MKIT_CONTINUE;
         rig->answered = mkit_session_answer(rig->session, verdict);

@@ -605,6 +605,46 @@ static struct mkit_session *open_eom(struct sink *sink, enum mkit_degree degree,
     return rig.session;
 }
 
+/* The MTA reads nothing: no packet is begun past the bound. What came stays, and is served when
+ * some of the output has left. */
+static void replies_past_the_bound_wait(void **state)
+{
+    (void)state;
+    enum { REPLY = 5, BOUND = 12 };
+    struct mkit_event event;
+    uint8_t bytes[4096];
+    const uint8_t *data;
+    rig_open(&rig, MKIT_STRICT);
+    rig.filter.limits.output = BOUND;
+    rig_start(&rig);
+    rig_in(&rig, "G M");
+    const size_t len = rig_bytes(&rig, "R R R R R A M R Q", false, bytes, sizeof bytes);
+    assert_int_equal(mkit_session_feed(rig.session, bytes, len), 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(mkit_session_next(rig.session, &event), MKIT_EVENT);
+        assert_int_equal(mkit_session_answer(rig.session, MKIT_CONTINUE), 0);
+    }
+    assert_int_equal(mkit_session_next(rig.session, &event), MKIT_NEED_OUTPUT);
+    assert_int_equal(mkit_session_output(rig.session, &data), 3 * REPLY);
+    assert_int_equal(mkit_session_keep_input(rig.session), 0);
+    memset(bytes, 0xff, sizeof bytes);
+    mkit_session_sent(rig.session, 2); /* still more than the bound */
+    assert_int_equal(mkit_session_next(rig.session, &event), MKIT_NEED_OUTPUT);
+    mkit_session_sent(rig.session, 1);
+    assert_int_equal(mkit_session_next(rig.session, &event), MKIT_EVENT);
+    assert_int_equal(event.step, MKIT_RCPT);
+    assert_int_equal(mkit_session_answer(rig.session, MKIT_CONTINUE), 0);
+    assert_int_equal(mkit_session_next(rig.session, &event), MKIT_NEED_OUTPUT);
+    mkit_session_end(rig.session); /* it need not write for that */
+    rig.events_len = 0;
+    assert_int_equal(mkit_session_next(rig.session, &event), MKIT_EVENT);
+    assert_int_equal(event.step, MKIT_ABORT);
+    assert_int_equal(mkit_session_answer(rig.session, MKIT_CONTINUE), 0);
+    rig_run(&rig);
+    assert_int_equal(rig.result, MKIT_CLOSED);
+    rig_close(&rig);
+}
+
 static void output_past_the_bound_is_written(void **state)
 {
     (void)state;
@@ -1085,6 +1125,7 @@ int main(void)
         cmocka_unit_test(failure_verdicts),
         cmocka_unit_test(a_hundred_thousand_recipients),
         cmocka_unit_test(names_of_errors),
+        cmocka_unit_test(replies_past_the_bound_wait),
         cmocka_unit_test(output_past_the_bound_is_written),
         cmocka_unit_test(a_large_body_does_not_wait_in_memory),
         cmocka_unit_test(progress_is_written_at_once),
