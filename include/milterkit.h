@@ -230,7 +230,7 @@ struct mkit_limits {
     size_t packet;       /* bytes of data in one packet; default 1 MiB, COMPATIBLE 65535 */
     size_t macros;       /* bytes of one macro packet; default 64 KiB */
     size_t recipients;   /* of one message; default 65536 */
-    size_t header_bytes; /* of all headers of one message; default 16 MiB */
+    size_t header_bytes; /* of all headers of one message; default no limit: they are handed on */
     size_t output;       /* bytes that may wait for the MTA before a call writes, and before packets
                             wait as well; default 256 KiB */
 };

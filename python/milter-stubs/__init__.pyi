@@ -46,6 +46,7 @@ class _Server:
         progress: int,
         poller: int = 0,
         logger: logging.Logger | None = None,
+        limits: tuple[int, ...] = (0, 0, 0, 0, 0),
     ) -> _Server: ...
     def listen(
         self,

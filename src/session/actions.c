@@ -61,7 +61,8 @@ static const char *value_fault(const char *value, size_t len)
             return "a CR without LF in the value: MTAs take it as a line end";
         const size_t blank = strspn(value + i + 1, " \t");
         if (blank == 0)
-            return "a line of the value does not start with white space: it would be another header";
+            return "a line of the value does not start with white space: it would be another "
+                   "header";
         if (i + 1 + blank >= len || value[i + 1 + blank] == '\r' || value[i + 1 + blank] == '\n')
             return "a line of the value is white space alone: it could be taken for the end of the "
                    "headers (RFC 5322 3.2.2)";

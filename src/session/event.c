@@ -73,7 +73,8 @@ static int connect_event(struct mkit_session *session, const struct mkit_field *
         if (read_inet6(text, in6))
             return 0;
     }
-    return mkit_fail(session, MKIT_EPROTOCOL, "packet CONNECT (C): \"%.40s\" is not an address", text);
+    return mkit_fail(session, MKIT_EPROTOCOL, "packet CONNECT (C): \"%.40s\" is not an address",
+                     text);
 }
 
 static size_t count_strings(struct mkit_text strings)

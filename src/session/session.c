@@ -59,7 +59,7 @@ struct mkit_session *mkit_session_new(const struct mkit_filter *filter)
             or_default(limits->packet, filter->degree == MKIT_COMPATIBLE ? MKIT_MAX_SEND : 1 << 20),
         .macros = or_default(limits->macros, 1 << 16),
         .recipients = or_default(limits->recipients, 1 << 16),
-        .header_bytes = or_default(limits->header_bytes, 1 << 24),
+        .header_bytes = or_default(limits->header_bytes, SIZE_MAX), /* they are not kept here */
         .output = or_default(limits->output, 1 << 18),
     };
     session->asked = NO_STEP;

@@ -467,7 +467,8 @@ static bool serve(void)
         int result;
         while ((result = mkit_session_next(bench.session, &event)) == MKIT_NEED_OUTPUT) {
             const uint8_t *data;
-            CHECK(mkit_session_output(bench.session, &data) > (bench.filter.limits.output ? bench.filter.limits.output : 1 << 18));
+            CHECK(mkit_session_output(bench.session, &data) >
+                  (bench.filter.limits.output ? bench.filter.limits.output : 1 << 18));
             take_output(1 + roll(&bench.dice, 100));
         }
         CHECK(result == expected);

@@ -119,7 +119,7 @@ void model_init(struct model *model, const struct mkit_filter *filter, const uin
                                   : 65535,
         .macros = limits->macros ? limits->macros : 65536,
         .recipients = limits->recipients ? limits->recipients : 65536,
-        .header_bytes = limits->header_bytes ? limits->header_bytes : 1 << 24,
+        .header_bytes = limits->header_bytes ? limits->header_bytes : SIZE_MAX,
     };
 }
 

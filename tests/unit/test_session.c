@@ -605,6 +605,31 @@ static struct mkit_session *open_eom(struct sink *sink, enum mkit_degree degree,
     return rig.session;
 }
 
+/* 20 MB of headers are handed on: Postfix sends as many where its limits let it. */
+static void headers_have_no_limit_of_their_own(void **state)
+{
+    (void)state;
+    enum { SIZE = 65000, TIMES = 320 };
+    static uint8_t header[4 + SIZE];
+    header[2] = SIZE >> 8;
+    header[3] = SIZE & 0xff;
+    header[4] = 'L';
+    header[5] = 'X';
+    memset(header + 7, 'v', SIZE - 4);
+    for (size_t d = 0; d < COUNT(degrees); d++) {
+        rig_open(&rig, degrees[d]);
+        rig_start(&rig);
+        rig_in(&rig, "G M R");
+        for (int i = 0; i < TIMES; i++) {
+            rig.events_len = rig.out_len = 0;
+            rig_feed(&rig, header, sizeof header);
+            assert_int_equal(rig.result, MKIT_NEED_INPUT);
+            rig_expect_out(&rig, "c");
+        }
+        rig_close(&rig);
+    }
+}
+
 /* The MTA reads nothing: no packet is begun past the bound. What came stays, and is served when
  * some of the output has left. */
 static void replies_past_the_bound_wait(void **state)
@@ -1125,6 +1150,7 @@ int main(void)
         cmocka_unit_test(failure_verdicts),
         cmocka_unit_test(a_hundred_thousand_recipients),
         cmocka_unit_test(names_of_errors),
+        cmocka_unit_test(headers_have_no_limit_of_their_own),
         cmocka_unit_test(replies_past_the_bound_wait),
         cmocka_unit_test(output_past_the_bound_is_written),
         cmocka_unit_test(a_large_body_does_not_wait_in_memory),

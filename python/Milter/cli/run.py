@@ -9,6 +9,7 @@ from typing import Any
 import milter
 
 from Milter import Server
+from Milter._server import LIMITS
 from Milter.cli.exits import CommandError, Exit
 from Milter.cli.load import load_filter
 
@@ -17,7 +18,7 @@ __all__ = ["add_parser", "octal"]
 # Options that are Milter.Server's arguments of the same name; left out when not given.
 _SERVER_OPTIONS = (
     "name", "timeout", "mode", "owner", "group", "max_connections", "max_threads", "drain",
-    "progress",
+    "progress", "backlog",
 )  # fmt: skip
 # What milter._settings() returns, by the names of these arguments.
 _MODULE_SETTINGS = ("actions", "exception_policy", "timeout", "backlog")
@@ -50,6 +51,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--max-connections", type=int, metavar="N",
                         help="how many may be open; past it new ones are closed at once"
                         )  # fmt: skip
+    parser.add_argument("--backlog", type=int, metavar="N",
+                        help="how many connections may wait to be accepted; default: the "
+                        "system's most")  # fmt: skip
+    parser.add_argument("--limit", action="append", type=_limit, metavar="NAME=N", default=[],
+                        help="what a peer may send or make the filter hold: packet, macros, "
+                        "header_bytes, output (bytes), recipients; can be given several times"
+                        )  # fmt: skip
     parser.add_argument("--max-threads", type=int, metavar="N",
                         help="how many callbacks may run at once")  # fmt: skip
     parser.add_argument("--drain", type=int, metavar="SECONDS",
@@ -79,6 +87,16 @@ def octal(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no octal number") from None
 
 
+def _limit(text: str) -> tuple[str, int]:
+    """The argument of --limit."""
+    name, _, number = text.partition("=")
+    if name not in LIMITS or not number.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=N with a name of {', '.join(LIMITS)}"
+        )
+    return name, int(number)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
@@ -92,6 +110,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None
     }
     options: dict[str, Any] = {**settings, **given}
+    options["limits"] = dict(arguments.limit)
     if arguments.exception_policy:
         options["exception_policy"] = getattr(milter, arguments.exception_policy.upper())
     try:
