@@ -259,6 +259,8 @@ struct mkit_filter {
     /* Comes before a run of callbacks of any number of sessions. */
     void (*enter_batch)(void *data);
     void (*leave_batch)(void *data); /* comes after it */
+    int log_level; /* the least severe MKIT_LOG_* that `log` gets; 0: MKIT_LOG_INFO. With
+                      MKIT_LOG_DEBUG each answer to the MTA is a line */
     /* A line for the log, without line end. `session` is NULL if none is concerned. Called from
      * any thread, inside or outside a batch. */
     void (*log)(void *data, int level, const struct mkit_session *session, const char *line);

@@ -193,6 +193,7 @@ static int serve(void)
         return fail(strerror(error));
     if (atomic_exchange(&stopped, false))
         mkit_server_stop(to);
+    filter.log_level = atomic_load(&debug) > 0 ? MKIT_LOG_DEBUG : MKIT_LOG_INFO;
     error = mkit_server_run(to, NULL, NULL);
     mkit_signals_end();
     is_open = error != 0; /* a stop has closed it */

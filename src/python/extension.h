@@ -134,6 +134,8 @@ int dispatch(struct mkit_session *session, const struct mkit_event *event);
 /* Reports the exception that is set, and clears it. `step` names the callback. */
 void report_exception(const struct server_object *server, const struct mkit_session *session,
                       const char *step);
+/* Whether the logger lets debug lines through now. */
+bool report_wants_debug(const struct server_object *server);
 void report_line(const struct server_object *server, const struct mkit_session *session, int level,
                  const char *line);
 /* The exception that is set, as an object, cleared. */

@@ -132,6 +132,16 @@ static void log_unsendable(const struct mkit_session *session, int verdict)
              (int)session->state, verdict);
 }
 
+/* For those who want to know where an answer to the MTA came from: the step, the verdict, and what
+ * the MTA is told. */
+static void log_answer(const struct mkit_session *session, int verdict, const char *what,
+                       const char *text)
+{
+    mkit_log(session, MKIT_LOG_DEBUG, "%s: %s%s%.160s",
+             mkit_step_name(mkit_states[session->state].step), mkit_verdict_name(verdict), what,
+             text);
+}
+
 /* Says when a verdict will not have the effect that its author expects. */
 static void log_doubtful(const struct mkit_session *session, int verdict)
 {
@@ -154,10 +164,13 @@ static int send_verdict(struct mkit_session *session, int verdict)
     char class_digit = verdict == MKIT_REJECT ? '5' : '4';
     if ((verdict == MKIT_REJECT || verdict == MKIT_TEMPFAIL) && reply && reply[0] == class_digit) {
         struct mkit_field text = mkit_bytes(reply, strlen(reply));
+        log_answer(session, verdict, ", reply ", reply);
         int error = mkit_send(session, &session->out, MKIT_R_REPLYCODE, &text, 1);
         mkit_reply_clear(session);
         return error;
     }
+    const bool refuses = verdict == MKIT_REJECT || verdict == MKIT_TEMPFAIL;
+    log_answer(session, verdict, refuses ? ", without a reply of the filter's" : "", "");
     return mkit_send(session, &session->out, mkit_verdicts[verdict].reply, NULL, 0);
 }
 
@@ -195,7 +208,10 @@ int mkit_reply_send(struct mkit_session *session, int verdict)
     if (no_reply && !(strict && emulated && mkit_verdicts[verdict].final)) {
         if (verdict != MKIT_NOREPLY && !(strict && verdict == MKIT_CONTINUE))
             log_unsendable(session, verdict);
-        if (strict && must_hold(session, verdict)) {
+        const bool holds = strict && must_hold(session, verdict);
+        log_answer(session, verdict, holds ? ", kept for a command that awaits an answer" : "",
+                   emulated ? ", the MTA is told CONTINUE" : ", no answer is awaited");
+        if (holds) {
             session->held = verdict;
             session->held_always = session->state <= S_HELO;
         }

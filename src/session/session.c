@@ -22,7 +22,7 @@ int mkit_fail(struct mkit_session *session, int error, const char *format, ...)
 void mkit_log(const struct mkit_session *session, int level, const char *format, ...)
 {
     const struct mkit_filter *filter = session->filter;
-    if (!filter->log)
+    if (!filter->log || level > (filter->log_level ? filter->log_level : MKIT_LOG_INFO))
         return;
     char line[256];
     va_list args;
