@@ -273,7 +273,7 @@ enum mkit_next {
     MKIT_NEED_INPUT = 0, /* feed it more */
     MKIT_EVENT = 1,      /* an event to be answered */
     MKIT_CLOSED = 2,     /* the session has ended as it should */
-    MKIT_NEED_OUTPUT = 3 /* more than limits.output waits for the MTA: write of it, and call again */
+    MKIT_NEED_OUTPUT = 3 /* write what waits for the MTA first, then call again */
 };
 
 /* Makes the session of one connection. Returns NULL without memory. `filter` is borrowed. */
@@ -283,8 +283,9 @@ MKIT_API struct mkit_session *mkit_session_new(const struct mkit_filter *filter)
 MKIT_API void mkit_session_free(struct mkit_session *session);
 
 /* Hands over bytes from the MTA. They are borrowed until mkit_session_next returns something
- * else than MKIT_EVENT and MKIT_NEED_OUTPUT; only an incomplete packet at the end is then copied. All earlier bytes
- * must have been used up. Returns 0, MKIT_EBUSY if they were not, or the session's error. */
+ * else than MKIT_EVENT and MKIT_NEED_OUTPUT; only an incomplete packet at the end is then copied.
+ * All earlier bytes must have been used up. Returns 0, MKIT_EBUSY if they were not, or the
+ * session's error. */
 MKIT_API int mkit_session_feed(struct mkit_session *session, const void *data, size_t len);
 
 /* Copies input that is still borrowed into the session, so that the caller may reuse its memory.

@@ -88,7 +88,7 @@ static int clean_value(struct mkit_session *session, const char *call, const cha
     *field = mkit_bytes(value, len);
     if (!memchr(value, '\r', len))
         return 0;
-    char *to = *copy = malloc(len);
+    char *to = *copy = malloc(len + 1);
     if (!to)
         return mkit_fail(session, MKIT_ENOMEM, "%s: no memory", call);
     for (size_t i = 0; i < len; i++)

@@ -117,8 +117,8 @@ struct mkit_session {
     int held;         /* verdict that could not be sent at a no-reply step; -1: none */
     bool held_always; /* it was given before any message: for all of them */
     bool close_owed;
-    bool ending;     /* nothing but todo is left */
-    bool replacing;  /* a replacement body has begun in this step */
+    bool ending;         /* nothing but todo is left */
+    bool replacing;      /* a replacement body has begun in this step */
     uint16_t told_order; /* commands, as bits of their states, that were logged as out of order */
     size_t recipients;
     size_t header_bytes;

@@ -1,5 +1,5 @@
-"""An MTA that sends and never reads: what the server holds of its replies is bounded, and nothing of
-them is lost when it reads after all."""
+"""An MTA that sends and never reads: what the server holds of its replies is bounded, and nothing
+of them is lost when it reads after all."""
 
 from __future__ import annotations
 

@@ -420,7 +420,7 @@ def test_actions_need_negotiation_and_the_end_of_the_message(actions, reply):
         ("eom", answer(b"bone", b"hX\0v\0", b"btwo", b"c"), "its chunks must follow each other"),
         ("eom", answer(b"bone", b"p", b"btwo", b"c"), "its chunks must follow each other"),
         ("eom", answer(b"h\0v\0", b"c"), "ADDHEADER without a header name"),
-        ("eom", answer(b"hX\0v\nBcc: x@y\0", b"c"), "at eom: ADDHEADER: a line of the value does not"),
+        ("eom", answer(b"hX\0v\nBcc: x@y\0", b"c"), "ADDHEADER: a line of the value does not"),
         ("eom", answer(b"i\0\0\0\0X\0v\r\n\0", b"c"), "INSHEADER: a line of the value does not"),
         ("eom", answer(b"m\0\0\0\1X\0v\rw\0", b"c"), "CHGHEADER: a line of the value does not"),
         ("eom", answer(b"hX\0v\n \n w\0", b"c"), "ADDHEADER: a line of the value is white space"),

@@ -255,9 +255,8 @@ class Model:
             self.say(REPLIES[self.held])
             if self.held == "ACCEPT" or name not in "RU":
                 self.state = "OVER" if name == "T" else "HELO"
-            if self.state == "HELO":
-                if not self.held_always:
-                    self.held = ""
+            if self.state == "HELO" and not self.held_always:
+                self.held = ""
             return
         self.events.append(command.callback)
         if reply:
