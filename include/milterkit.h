@@ -127,7 +127,8 @@ enum mkit_verdict {
     MKIT_ACCEPT = 3,   /* take it without asking the filter any more */
     MKIT_TEMPFAIL = 4, /* refuse it for now */
     MKIT_NOREPLY = 7,  /* no answer, where none was negotiated */
-    MKIT_SKIP = 8,     /* body: no more chunks of this message */
+    MKIT_SKIP = 8,     /* header, eoh, body: no more of that kind of this message; STRICT: CONTINUE
+                          at all other steps */
     MKIT_ALL_OPTS = 10 /* negotiate only: everything that the MTA offers */
 };
 
@@ -183,7 +184,8 @@ struct mkit_event {
     union {                        /* what came with it */
         struct {                   /* CONNECT */
             struct mkit_text host; /* as the MTA named the client; may be empty */
-            union {                /* family AF_UNSPEC: the MTA does not know the address */
+            union {                /* family AF_UNSPEC: the MTA does not know the address. A scope
+                                      that is neither a number nor an interface here is 0 */
                 struct sockaddr sa;
                 struct sockaddr_in in;
                 struct sockaddr_in6 in6;
@@ -228,8 +230,9 @@ struct mkit_limits {
     size_t packet;       /* bytes of data in one packet; default 1 MiB, COMPATIBLE 65535 */
     size_t macros;       /* bytes of one macro packet; default 64 KiB */
     size_t recipients;   /* of one message; default 65536 */
-    size_t header_bytes; /* of all headers of one message; default 16 MiB */
-    size_t output;       /* bytes that may wait for the MTA before a call writes; default 256 KiB */
+    size_t header_bytes; /* of all headers of one message; default no limit: they are handed on */
+    size_t output;       /* bytes that may wait for the MTA before a call writes, and before packets
+                            wait as well; default 256 KiB */
 };
 
 /* How a step is answered whose callback failed. */
@@ -256,6 +259,8 @@ struct mkit_filter {
     /* Comes before a run of callbacks of any number of sessions. */
     void (*enter_batch)(void *data);
     void (*leave_batch)(void *data); /* comes after it */
+    int log_level; /* the least severe MKIT_LOG_* that `log` gets; 0: MKIT_LOG_INFO. With
+                      MKIT_LOG_DEBUG each answer to the MTA is a line */
     /* A line for the log, without line end. `session` is NULL if none is concerned. Called from
      * any thread, inside or outside a batch. */
     void (*log)(void *data, int level, const struct mkit_session *session, const char *line);
@@ -270,7 +275,8 @@ struct mkit_filter {
 enum mkit_next {
     MKIT_NEED_INPUT = 0, /* feed it more */
     MKIT_EVENT = 1,      /* an event to be answered */
-    MKIT_CLOSED = 2      /* the session has ended as it should */
+    MKIT_CLOSED = 2,     /* the session has ended as it should */
+    MKIT_NEED_OUTPUT = 3 /* write what waits for the MTA first, then call again */
 };
 
 /* Makes the session of one connection. Returns NULL without memory. `filter` is borrowed. */
@@ -280,8 +286,9 @@ MKIT_API struct mkit_session *mkit_session_new(const struct mkit_filter *filter)
 MKIT_API void mkit_session_free(struct mkit_session *session);
 
 /* Hands over bytes from the MTA. They are borrowed until mkit_session_next returns something
- * else than MKIT_EVENT; only an incomplete packet at the end is then copied. All earlier bytes
- * must have been used up. Returns 0, MKIT_EBUSY if they were not, or the session's error. */
+ * else than MKIT_EVENT and MKIT_NEED_OUTPUT; only an incomplete packet at the end is then copied.
+ * All earlier bytes must have been used up. Returns 0, MKIT_EBUSY if they were not, or the
+ * session's error. */
 MKIT_API int mkit_session_feed(struct mkit_session *session, const void *data, size_t len);
 
 /* Copies input that is still borrowed into the session, so that the caller may reuse its memory.
@@ -305,8 +312,10 @@ MKIT_API void mkit_session_eof(struct mkit_session *session);
 MKIT_API void mkit_session_end(struct mkit_session *session);
 
 /* Gets the next event. Returns MKIT_EVENT (answer it by mkit_session_answer; until then every
- * call returns MKIT_EBUSY), MKIT_NEED_INPUT, MKIT_CLOSED after a regular end, or the error that
- * ended the session. Abort and close events come before the end is told. */
+ * call returns MKIT_EBUSY), MKIT_NEED_INPUT, MKIT_NEED_OUTPUT, MKIT_CLOSED after a regular end, or
+ * the error that ended the session. Abort and close events come before the end is told. No packet
+ * is begun while more than limits.output waits, so replies take at most that and one packet; input
+ * then stays borrowed (see mkit_session_keep_input). */
 MKIT_API int mkit_session_next(struct mkit_session *session, struct mkit_event *event);
 
 /* Answers the event with a verdict or a negative error (see mkit_callback). Returns 0;
@@ -389,7 +398,8 @@ MKIT_API int mkit_setreply(struct mkit_session *session, const char *rcode, cons
  * functions down to mkit_replacebody: end of message only (sheet 5.4), else MKIT_ESTEP.
  * MKIT_EACTION if the action was not negotiated, MKIT_EINVAL or MKIT_ETEXT for arguments that
  * cannot be sent, MKIT_ETOOBIG past 65535 bytes, MKIT_ECLOSED or MKIT_ETIMEOUT if the MTA is gone.
- * A failing call sends nothing. Values use LF and white space for folds. */
+ * A failing call sends nothing. Values use LF and white space for folds; strict: CR LF is taken as
+ * LF, and a line of white space alone is refused. */
 MKIT_API int mkit_addheader(struct mkit_session *session, const char *name, const char *value);
 
 /* Inserts a header: index 0 is above all headers, the MTA's own Received included. */

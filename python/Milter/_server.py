@@ -8,9 +8,9 @@ import math
 import pwd
 import socket as sockets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import milter
 
@@ -59,6 +59,22 @@ def _group_id(group: str | int | None) -> int | None:
         raise milter.error(f"group: there is no group {group!r}") from None
 
 
+#: The limits of a connection, for `Server` and `milterkit run --limit`: bytes of one packet, bytes
+#: of one packet of macros, recipients of one message, bytes of its headers, and bytes that may wait
+#: for an MTA that does not read. docs/limits.md has their defaults.
+LIMITS: Final = ("packet", "macros", "recipients", "header_bytes", "output")
+
+
+def _limits(given: Mapping[str, int]) -> tuple[int, ...]:
+    """The limits in the engine's order."""
+    for name, value in given.items():
+        if name not in LIMITS:
+            raise milter.error(f"limits: there is no {name!r}, only {', '.join(LIMITS)}")
+        if not 0 <= value <= _MOST:
+            raise milter.error(f"limits: {name}: {value} is not from 0 to {_MOST}")
+    return tuple(given.get(name, 0) for name in LIMITS)
+
+
 class Server:
     """Serves a filter on a socket. Several may run at once in one process.
 
@@ -85,6 +101,8 @@ class Server:
     remove_stale: remove a socket file that nobody answers on.
     logger: where its lines and the exceptions of its callbacks go; None for the logger "Milter",
         and sys.unraisablehook where the program has set one.
+    limits: what a peer may send or make the server hold, by the names in LIMITS; what is not named,
+        or 0, has its default.
 
     Raises milter.error when it cannot listen or serve. In the process that runs it only: a fork
     of a running server cannot use it and has no copies of its sockets, and a child that is forked
@@ -112,6 +130,7 @@ class Server:
         group: str | int | None = None,
         remove_stale: bool = True,
         logger: logging.Logger | None = None,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
         if not callable(factory):
             raise TypeError("factory must be callable")
@@ -149,6 +168,7 @@ class Server:
             progress=math.ceil(progress * 1000) or -1,  # the same
             grace=grace or -1,
             logger=logger,
+            limits=_limits(limits or {}),
         )
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None

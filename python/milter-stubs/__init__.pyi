@@ -47,6 +47,7 @@ class _Server:
         grace: int,
         poller: int = 0,
         logger: logging.Logger | None = None,
+        limits: tuple[int, ...] = (0, 0, 0, 0, 0),
     ) -> _Server: ...
     def listen(
         self,

@@ -197,6 +197,7 @@ static int serve(struct mkit_server *to)
     mkit_server_set_timeout(to, engine_seconds(timeout));
     if (atomic_exchange(&stopped, false))
         mkit_server_stop(to);
+    filter.log_level = atomic_load(&debug) > 0 ? MKIT_LOG_DEBUG : MKIT_LOG_INFO;
     const int error = mkit_server_run(to, NULL, NULL);
     is_open = error != 0; /* a stop has closed it */
     return error ? fail(mkit_server_why(to)) : MI_SUCCESS;

@@ -85,6 +85,17 @@ static PyObject *logger_of(const struct server_object *server)
     return server->logger ? server->logger : server->state->logger;
 }
 
+bool report_wants_debug(const struct server_object *server)
+{
+    PyObject *enabled =
+        PyObject_CallMethod(logger_of(server), "isEnabledFor", "l", python_level(MKIT_LOG_DEBUG));
+    const int wants = enabled ? PyObject_IsTrue(enabled) : -1;
+    if (wants < 0)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(enabled);
+    return wants > 0;
+}
+
 void report_line(const struct server_object *server, const struct mkit_session *session, int level,
                  const char *line)
 {

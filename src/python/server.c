@@ -108,17 +108,19 @@ static void server_dealloc(struct server_object *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(server_doc,
-             "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
-             "max_threads,\n"
-             "progress, grace, poller, logger)\n--\n\nOne server of the engine; Milter.Server is "
-             "its public face.");
+PyDoc_STRVAR(
+    server_doc,
+    "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
+    "max_threads,\n"
+    "progress, grace, poller, logger, limits)\n--\n\nOne server of the engine; Milter.Server is "
+    "its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {
-        "factory",         "planner",     "name",     "actions", "policy", "timeout", "drain",
-        "max_connections", "max_threads", "progress", "grace",   "poller", "logger",  NULL};
+    static char *names[] = {"factory",     "planner",  "name",  "actions",
+                            "policy",      "timeout",  "drain", "max_connections",
+                            "max_threads", "progress", "grace", "poller",
+                            "logger",      "limits",   NULL};
     PyObject *factory;
     PyObject *planner;
     PyObject *name;
@@ -132,9 +134,11 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     int grace;
     int poller = MKIT_POLLER_BEST;
     PyObject *logger = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiIIii|iO", names, &factory, &planner,
-                                     &name, &actions, &policy, &timeout, &drain, &max_connections,
-                                     &max_threads, &progress, &grace, &poller, &logger))
+    Py_ssize_t packet = 0, macros = 0, recipients = 0, header_bytes = 0, output = 0;
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OOUkiIiIIii|iO(nnnnn)", names, &factory, &planner, &name, &actions,
+            &policy, &timeout, &drain, &max_connections, &max_threads, &progress, &grace, &poller,
+            &logger, &packet, &macros, &recipients, &header_bytes, &output))
         return NULL;
     struct module_state *state = PyType_GetModuleState(type);
     struct server_object *self = server_make(state, name);
@@ -145,6 +149,13 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->logger = logger == Py_None ? NULL : Py_NewRef(logger);
     self->filter.actions = (uint32_t)actions;
     self->filter.on_failure = on_failure(policy);
+    self->filter.limits = (struct mkit_limits){
+        .packet = (size_t)packet,
+        .macros = (size_t)macros,
+        .recipients = (size_t)recipients,
+        .header_bytes = (size_t)header_bytes,
+        .output = (size_t)output,
+    };
     const struct mkit_server_options options = {
         .timeout = timeout,
         .drain = drain,
@@ -359,6 +370,7 @@ PyObject *server_run(struct server_object *self, int (*open)(struct server_objec
     if (self->uses_module)
         copy_module(self);
     set_steps(self);
+    self->filter.log_level = report_wants_debug(self) ? MKIT_LOG_DEBUG : MKIT_LOG_INFO;
     self->process = getpid();
     int error = 0;
     Py_INCREF(self);

@@ -26,38 +26,39 @@ enum {
 enum conn_status { CONN_IDLE, CONN_READY, CONN_RUNNING };
 enum conn_ending { END_NOT, END_SILENT, END_STOP, END_BROKEN };
 
+/* clang-format off: the tables below. */
 /* One connection.
  *
  * Its flags: who sets them, who clears them, and what holds in between. "The runner" is the one
  * that serves it, which alone touches them while `status` is RUNNING; "the lock" is the server's.
  *
- * flag           set by                           cleared by               while it is set
- * -------------- -------------------------------- ------------------------ ----------------------
- * status READY   server_make_ready, if IDLE       take_batch               it is in the ready queue
- *                                                                          once
- * status RUNNING take_batch                       give_back, runner_unload it is in one runner's
- *                                                                          batch
- * again          server_make_ready, if not IDLE   take_batch, which comes  it becomes READY when it
- *                (the lock)                       before a read            is given back
- * hangup         take_events (the lock)           never                    reads go on until the
- * end gone           look_if_gone (anybody)           never                    mkit_mta_gone says
- * so read_to_end    take_batch for hangup,           never                    `more` is set after
- * each output_write for a broken peer                            read more           a read that
- * was full, a turn     take_batch, which comes  it becomes READY when it that had no room to read
- * before a read            is given back kept_input     runner_unload run_session, where the   the
- * session may have a session is asked, and    whole packet: its next nowhere else             turn
- * calls, whatever is read blocked        output_write, if the MTA takes   output_write it is not
- * read or called; no more; unload_done, so that                             the poller waits for
- *                the next runner writes first                              room, or it is READY
- * waits_to_write give_back, if blocked (the lock) give_back, if not        the poller watches for
- *                                                                          room, not for bytes
- * ending         end_idle, give_back (the lock),  end_silent, if it spoke  its next turn ends the
- *                output_write                                              session
- * over           run_session                      never                    give_back removes it
+ * flag           set by                          cleared by              while it is set
+ * -------------- ------------------------------- ----------------------- -------------------------
+ * status READY   server_make_ready, if IDLE      turn_take               it is in the ready queue,
+ *                                                                        once
+ * status RUNNING turn_take                       give_back, turn_unload  it is in one batch
+ * again          server_make_ready, if not IDLE  turn_take, which comes  it becomes READY when it
+ * is (the lock)                      before a read           given back hangup         take_events
+ * (the lock)          never                   reads go on until the end gone           look_if_gone
+ * (anybody)          never                   mkit_mta_gone says so read_to_end    turn_take for
+ * hangup,           never                   `more` is set after each output_write for a broken peer
+ * read more           a read that was full, a turn    turn_take, which comes  it becomes READY when
+ * it is that had no room to read        before a read           given back kept_input turn_unload
+ * run_session, where the  the session may have a whole session is asked, and   packet: its next
+ * turn calls, nowhere else            whatever is read full           run_session, if the session
+ * run_session             the same; nothing is read, wants its output written first it becomes
+ * READY when it is given back blocked        output_write, if the MTA takes  output_write it is not
+ * read or called; the no more; unload_done, so that                           poller waits for
+ * room, or it the next runner writes first                            is READY waits_to_write
+ * give_back, if blocked (lock)    give_back, if not       the poller watches for room, not for
+ * bytes ending         end_idle, give_back (lock),     end_silent, if it       its next turn ends
+ * the output_write                    spoke                   session over           run_session
+ * never                   give_back removes it
  *
  * So a connection with a whole packet is READY, in a batch, or in a callback; one that is IDLE has
  * been asked for its last whole packet, and the poller reports what comes. test_scheduler.c holds
- * the server against this. */
+ * the server against this, test_model.c a model of it. */
+/* clang-format on */
 struct conn {
     int fd;
     uint32_t generation; /* tells it from another one that had its descriptor */
@@ -75,6 +76,7 @@ struct conn {
     bool read_to_end;      /* the peer closed: read until the end */
     bool more;             /* there is more to read at the next turn */
     bool kept_input;       /* the session has bytes that it was not asked about */
+    bool full;             /* the same, because too much output waits */
     bool blocked;          /* output waits for the MTA */
     bool waits_to_write;   /* the poller watches for room, not for bytes */
     uint8_t ending;        /* why it is to be ended at its next turn */
@@ -119,28 +121,29 @@ struct notice {
     int64_t after;  /* milliseconds; no further line before; 0: there was none */
 };
 
+/* clang-format off: the table below. */
 /* A worker thread.
  *
  * Its flags, as above:
  *
- * flag    set by                                 cleared by            while it is set
- * ------- -------------------------------------- --------------------- ----------------------------
- * active  runner_start, wake (the lock)          wait_for_work, its    it is not in the list of
- *                                                end                   those asleep; it counts in
- *                                                                      server->active
- * aside   step_aside, before a call that waits;  come_back, after the  it counts in server->aside:
- *         find_long, for one that does (the      call                  somebody else may work in
- * its lock)                                                        place. Its batch is the one
- *                                                                      connection that it calls
- * long_computes find_long (the lock)             the same, when the    one more than `share` may
- *                                                call is over          work
- * left    leave_behind (both locks), while it is never                 the server knows it no more:
- *         in a call                                                    it ends its connection and
- *                                                                      itself
- * ended   its end (the lock)                     never                 it is to be joined
- * calling next_item (its own lock)               next_item             the item before next_item is
- *                                                                      in its callbacks, those
- *                                                                      before it are done */
+ * flag          set by                               cleared by            while it is set
+ * ------------- ------------------------------------ --------------------- -----------------------
+ * active        runner_start, wake (the lock)        wait_for_work, its    it is not in the list of
+ *                                                    end                   those asleep; it counts
+ * in server->active aside         step_aside, before a call that       come_back, after the  it
+ * counts in server->aside: waits; find_long, for one that       call                  somebody else
+ * may work in does (the lock)                                            its place. Its batch is
+ * the connection that it calls stepped       step_aside (the lock)                turn_take batches
+ * stay small long_computes find_long (the lock)                 the same, when the    one more than
+ * `share` may call is over          work left          left_behind (both locks), while it   never
+ * the server knows it no is in a call                                               more: it ends
+ * its connection and itself told          left_tell (the lock)                 never its session is
+ * not looked at any more ended         its end (the lock)                   never it is to be
+ * joined calling       next_item (its own lock)             next_item             the item before
+ * next_item is in its callbacks, those before it are done slow          call_batch call_batch its
+ * next batch is measured
+ */
+/* clang-format on */
 struct runner {
     struct mkit_server *server;
     pthread_t thread;

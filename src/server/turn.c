@@ -193,7 +193,10 @@ static void run_session(struct runner *runner, struct conn *conn)
     }
     leave_call(runner); /* after the session, which may have a line for the log */
     come_back(runner);
-    conn->over = result != MKIT_NEED_INPUT;
+    conn->full = result == MKIT_NEED_OUTPUT;
+    if (conn->full && mkit_session_keep_input(conn->session) < 0)
+        conn->ending = END_BROKEN; /* no memory */
+    conn->over = result != MKIT_NEED_INPUT && !conn->full;
     runner->failures += result < 0;
 }
 
@@ -281,6 +284,8 @@ static bool read_batch(struct runner *runner, int64_t now)
             any = true;
         } else if (conn->blocked || conn->over) {
             continue;
+        } else if (conn->full) {
+            any = true; /* what it has comes before what could be read */
         } else if (ARENA - used < PORTION) {
             conn->more = true;
             if (!runner->unread)
@@ -358,7 +363,7 @@ static bool give_back(struct mkit_server *server, struct conn *conn)
         conn->waits_to_write = false;
         (void)poller_change(server->poller, conn->fd, id, POLL_READ);
     }
-    if (conn->again || conn->more || conn->ending)
+    if (conn->again || conn->more || conn->full || conn->ending)
         server_make_ready(server, conn);
     else
         poller_rearm(server->poller, conn->fd, id);

@@ -141,6 +141,11 @@ DIFFERENCES = {
         ([], "error"),
         "MTAs take a lone CR as a line end.",
     ),
+    "self.addheader('X', 'a\\n \\n b')": Difference(
+        ([("h", b"X\x00a\n \n b\x00")], "ok"),
+        ([], "error"),
+        "A line of white space alone can be taken for the end of the headers (RFC 5322, 3.2.2).",
+    ),
     "self.addheader('X', 'a\\r\\n b')": Difference(
         ([("h", b"X\x00a\r\n b\x00")], "ok"),
         ([("h", b"X\x00a\n b\x00")], "ok"),

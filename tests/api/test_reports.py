@@ -230,3 +230,31 @@ def test_an_exception_holds_no_object(start: Start) -> None:
         return gone[0]
 
     program.until(let_go)
+
+
+DEBUG = """
+import logging
+logging.getLogger("Milter").setLevel(LEVEL)
+class Keep(logging.Handler):
+    def emit(self, it): it.levelno <= 10 and record(it.levelname, it.getMessage())
+logging.getLogger("Milter").addHandler(Keep())
+class Filter(Milter.Base):
+    def envfrom(self, *args): return Milter.TEMPFAIL
+run(Filter)
+"""
+
+
+@pytest.mark.parametrize("level", ["logging.DEBUG", "logging.INFO"])
+def test_each_answer_is_a_debug_line(start: Start, level: str) -> None:
+    program = start(DEBUG.replace("LEVEL", level))
+    mta = program.connect()
+    mta.negotiate()
+    mta.macros("M", "i", "4ABC9")
+    assert mta.mail() == "t"
+    lines = program.seen()
+    if level == "logging.INFO":
+        assert lines == []
+        return
+    ((name, text),) = lines
+    assert name == "DEBUG"
+    assert "queue id 4ABC9: envfrom: TEMPFAIL, without a reply of the filter's" in text

@@ -39,7 +39,7 @@ FILTERS = {
 OFFERS = (
     *["00000006000001ff001fffff"] * 6,
     *("000000020000000000000000", "000000020000003f0000007f", "00000006000001ff000003ff"),
-    *("00000004000001ff000003ff", "00000007000003ff7fffffff", "00000006000000ff001fffff"),
+    *("00000004000001ff000003ff", "00000007000001ff7fffffff", "00000006000000ff001fffff"),
 )
 
 #: How many of these a filter refuses: those without an action or an option that it wants.
@@ -156,6 +156,7 @@ def session(chance: random.Random, options: str, commands: str = "CHMRTLNBEAU") 
                 order[place : place + (change == "replace")] = chance.choice(commands)
         if order and not DIFFERENT.search("".join(order)):
             break
+    order = list(re.sub("(?<=T)[RT]", "L", "".join(order)))  # so do commands after DATA
     plans = {step: plan(chance) for step in STEPS if chance.random() < 0.35}
     broken = chance.randrange(len(order)) if chance.random() < 0.1 else -1
     if broken >= 0:  # theirs sends progress there all the same

@@ -14,6 +14,7 @@ from typing import Any
 import milter
 
 from Milter import Server
+from Milter._server import LIMITS
 from Milter.cli.exits import CommandError, Exit, Stopped
 from Milter.cli.load import load_filter
 
@@ -22,7 +23,7 @@ __all__ = ["add_parser", "octal"]
 # Options that are Milter.Server's arguments of the same name; left out when not given.
 _SERVER_OPTIONS = (
     "name", "timeout", "mode", "owner", "group", "max_connections", "max_threads", "drain",
-    "progress", "grace",
+    "progress", "grace", "backlog",
 )  # fmt: skip
 # What milter._settings() returns, by the names of these arguments.
 _MODULE_SETTINGS = ("actions", "exception_policy", "timeout", "backlog")
@@ -54,6 +55,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--group", help="group of the unix socket")
     parser.add_argument("--max-connections", type=int, metavar="N",
                         help="how many may be open; past it new ones are closed at once"
+                        )  # fmt: skip
+    parser.add_argument("--backlog", type=int, metavar="N",
+                        help="how many connections may wait to be accepted; default: the "
+                        "system's most")  # fmt: skip
+    parser.add_argument("--limit", action="append", type=_limit, metavar="NAME=N", default=[],
+                        help="what a peer may send or make the filter hold: packet, macros, "
+                        "header_bytes, output (bytes), recipients; can be given several times"
                         )  # fmt: skip
     parser.add_argument("--max-threads", type=int, metavar="N",
                         help="how many callbacks may run at once")  # fmt: skip
@@ -117,6 +125,16 @@ def _ending_by_signals() -> Iterator[_Ending]:
                 signal.signal(number, handler)
 
 
+def _limit(text: str) -> tuple[str, int]:
+    """The argument of --limit."""
+    name, _, number = text.partition("=")
+    if name not in LIMITS or not number.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=N with a name of {', '.join(LIMITS)}"
+        )
+    return name, int(number)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     with _ending_by_signals() as ending:
         return _load_and_serve(arguments, ending)
@@ -135,6 +153,7 @@ def _load_and_serve(arguments: argparse.Namespace, ending: _Ending) -> int:
         if getattr(arguments, name) is not None
     }
     options: dict[str, Any] = {**settings, **given}
+    options["limits"] = dict(arguments.limit)
     if arguments.exception_policy:
         options["exception_policy"] = getattr(milter, arguments.exception_policy.upper())
     try:
