@@ -54,7 +54,7 @@ def test_settings_in_c(struct: str) -> None:
     body = re.sub(r"(?s)/\*.*?\*/", "", body)
     fields = set(re.findall(r"(?m)^ {4}[\w ]+ (\w+);", body))
     on_page = {name for row in limit_rows() for name in re.findall(r"\w+", row[3])}
-    assert fields - on_page <= {"runners", "linger", "poller"}  # no limits
+    assert fields - on_page <= {"runners", "linger", "poller", "adopts"}  # no limits
 
 
 def test_limits_can_be_set_as_their_page_says(run_options: set[str]) -> None:
