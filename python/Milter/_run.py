@@ -32,9 +32,10 @@ def runmilter(
     that open messages may take to finish after a stop. progress: after so many seconds of an eom
     callback that sends nothing, its MTA is told to wait on; 0 for never. grace: seconds that
     callbacks may take once all connections are ended; then they are left behind. Flags, exception
-    policy and backlog are those of the module-level functions. In the main thread SIGTERM and SIGHUP stop
-    and SIGINT aborts, where the program has set no handlers, from before the socket is opened. A
-    socket that milter.opensocket() has opened is served; it must be the one of socketname.
+    policy and backlog are those of the module-level functions. In the main thread SIGTERM and
+    SIGHUP stop and SIGINT aborts, where the program has set no handlers, from before the socket is
+    opened; a second signal ends sooner. A socket that milter.opensocket() has opened is served; it
+    must be the one of socketname.
     A Milter.stop() from before ends it as soon as it begins. May be called again. Raises
     milter.error if it cannot listen, or runs already, TypeError for a socketname that is not a str.
     """
