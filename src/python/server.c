@@ -16,6 +16,7 @@ static void hooks(struct mkit_filter *filter, void *data)
     filter->leave_batch = attach_leave;
     filter->log = attach_log;
     filter->where = attach_where;
+    filter->expired = dispatch_expired;
 }
 
 /* The engine's name for an exception policy. */
@@ -108,19 +109,19 @@ static void server_dealloc(struct server_object *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(
-    server_doc,
-    "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
-    "max_threads,\n"
-    "progress, grace, poller, logger, limits)\n--\n\nOne server of the engine; Milter.Server is "
-    "its public face.");
+PyDoc_STRVAR(server_doc,
+             "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
+             "max_threads,\n"
+             "progress, grace, deadline, poller, logger, limits)\n--\n\nOne server of the engine; "
+             "Milter.Server is "
+             "its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"factory",     "planner",  "name",  "actions",
-                            "policy",      "timeout",  "drain", "max_connections",
-                            "max_threads", "progress", "grace", "poller",
-                            "logger",      "limits",   NULL};
+    static char *names[] = {"factory",     "planner",  "name",   "actions",
+                            "policy",      "timeout",  "drain",  "max_connections",
+                            "max_threads", "progress", "grace",  "deadline",
+                            "poller",      "logger",   "limits", NULL};
     PyObject *factory;
     PyObject *planner;
     PyObject *name;
@@ -132,13 +133,14 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     unsigned max_threads;
     int progress;
     int grace;
+    int deadline;
     int poller = MKIT_POLLER_BEST;
     PyObject *logger = Py_None;
     Py_ssize_t packet = 0, macros = 0, recipients = 0, header_bytes = 0, output = 0;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OOUkiIiIIii|iO(nnnnn)", names, &factory, &planner, &name, &actions,
-            &policy, &timeout, &drain, &max_connections, &max_threads, &progress, &grace, &poller,
-            &logger, &packet, &macros, &recipients, &header_bytes, &output))
+            args, kwargs, "OOUkiIiIIiii|iO(nnnnn)", names, &factory, &planner, &name, &actions,
+            &policy, &timeout, &drain, &max_connections, &max_threads, &progress, &grace, &deadline,
+            &poller, &logger, &packet, &macros, &recipients, &header_bytes, &output))
         return NULL;
     struct module_state *state = PyType_GetModuleState(type);
     struct server_object *self = server_make(state, name);
@@ -163,6 +165,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         .max_threads = max_threads,
         .progress = progress,
         .grace = grace,
+        .deadline = deadline,
         .poller = (enum mkit_poller)poller,
         .adopts = true, /* Milter.Server listens before it serves, where it has a socket */
     };
