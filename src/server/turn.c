@@ -148,17 +148,17 @@ static int call_step(struct runner *runner, struct conn *conn, const struct mkit
 {
     struct mkit_server *server = runner->server;
     struct habit *habit = &server->habits[event->step];
-    mkit_callback *callback = server->filter->on[event->step];
+    const struct mkit_filter *filter = server->filter;
     const bool waits = habit_waits(habit);
     atomic_store_explicit(&runner->step, (int)event->step, memory_order_relaxed);
     if (!waits && atomic_load_explicit(&server->curious, memory_order_relaxed) <= 0)
-        return callback(conn->session, event);
+        return filter->on[event->step](conn->session, event);
     if (waits)
         step_aside(runner);
     else
         atomic_fetch_sub_explicit(&server->curious, 1, memory_order_relaxed);
     const struct clocks from = habit_clocks();
-    const int verdict = callback(conn->session, event);
+    const int verdict = filter->on[event->step](conn->session, event);
     if (atomic_load(&runner->left))
         return verdict;
     const struct clocks to = habit_clocks();
