@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import grp
 import logging
 import math
+import os
 import pwd
+import re
 import socket as sockets
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import milter
 
 from ._plan import plan
+from ._sockets import Socket
 
 #: The largest number that a setting may have.
 _MOST = (1 << 31) - 1
@@ -37,22 +44,34 @@ class Stats(NamedTuple):
     threads: int
 
 
-def _user_id(owner: str | int | None) -> int | None:
-    if owner is None or isinstance(owner, int):
-        return owner
-    try:
-        return pwd.getpwnam(owner).pw_uid
-    except KeyError:
-        raise milter.error(f"owner: there is no user {owner!r}") from None
+#: The most that the system has for a user or group; the number after it means "leave it".
+_MOST_ID = (1 << 32) - 2
 
 
-def _group_id(group: str | int | None) -> int | None:
-    if group is None or isinstance(group, int):
-        return group
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise milter.error(f"group: there is no group {group!r}") from None
+def _id(label: str, given: str | int | None, find: Callable[[str], int]) -> int | None:
+    """The number of a user or group, which may be given as text. Raises milter.error."""
+    number = given
+    if isinstance(given, str):
+        try:
+            number = find(given)
+        except (KeyError, ValueError):
+            if not re.fullmatch("[0-9]+", given):
+                what = "user" if label == "owner" else "group"
+                raise milter.error(f"{label}: there is no {what} {given!r}") from None
+            number = int(given)
+    if number is not None and not 0 <= int(number) <= _MOST_ID:
+        raise milter.error(f"{label}: {given} is not from 0 to {_MOST_ID}")
+    return None if number is None else int(number)
+
+
+def name_of(factory: Callable[[], Any]) -> str:
+    """What a filter is called that has no other name: as its class or function, or for what has no
+    name as the file that it is in, or the program."""
+    name = getattr(factory, "__name__", "<>")
+    if name[:1] != "<":  # a lambda
+        return str(name)
+    code = getattr(factory, "__code__", None)
+    return Path(code.co_filename if code else sys.argv[0] or "milter").stem
 
 
 class Server:
@@ -62,7 +81,8 @@ class Server:
         the callbacks, usually a subclass of `Base` itself.
     socket: unix:PATH, local:PATH, PATH, inet:PORT[@HOST], inet6:PORT[@HOST] or fd:N; port 0 lets
         the system choose (see `address`); None for no socket, only connections given to `adopt`.
-    name: for logs and for the reply after an error.
+    name: for logs and for the reply after an error; None for the name of the class or function, or
+        of its file where it has none.
     timeout: seconds that an MTA may be silent (0: 7210).
     backlog: connections that may wait to be accepted (0: the system's most).
     actions: flags asked for by objects without a negotiate method.
@@ -89,7 +109,7 @@ class Server:
         factory: Callable[[], Any],
         socket: str | None,
         *,
-        name: str = "pythonfilter",
+        name: str | None = None,
         timeout: int = 0,
         backlog: int = 0,
         actions: int | None = None,
@@ -125,11 +145,18 @@ class Server:
             if not 0 <= value <= most:
                 raise milter.error(f"{label}: {value} is not from 0 to {most}")
         self._socket = socket
-        self._listening = (backlog, remove_stale, mode, _user_id(owner), _group_id(group))
+        self._owners = (
+            _id("owner", owner, lambda name: pwd.getpwnam(name).pw_uid),
+            _id("group", group, lambda name: grp.getgrnam(name).gr_gid),
+        )
+        self._asked = {"owner": owner, "group": group}
+        self._listening = (backlog, remove_stale, mode, *self._owners)
+        self._name = name_of(factory) if name is None else name
+        self._logger = logger or logging.getLogger("Milter")
         self._server = milter._Server(
             factory=factory,
             planner=plan,
-            name=name,
+            name=self._name,
             actions=milter.CURR_ACTS if actions is None else actions,
             policy=exception_policy,
             timeout=timeout,
@@ -148,8 +175,31 @@ class Server:
         Raises milter.error if it cannot, or if the server is ending.
         """
         if self._socket is not None and self.address is None:
+            if isinstance(self._socket, str):
+                try:
+                    Socket.parse(self._socket)
+                except ValueError as error:
+                    raise milter.error(str(error)) from None
             self._server.renew()
-            self._server.listen(self._socket, *self._listening)
+            try:
+                self._server.listen(self._socket, *self._listening)
+            except milter.error as error:
+                raise self._explained(error) from None
+
+    def _explained(self, error: milter.error) -> milter.error:
+        """An error of listening, with the names of whom the socket was to belong to."""
+        before, mark, why = str(error).partition("cannot set the owner: ")
+        if not mark:
+            return error
+        asked = " and ".join(
+            f"{what} {who}" for what, who in self._asked.items() if who is not None
+        )
+        rule = (
+            ": only root may give a socket away, and its owner to a group that he is a member of"
+            if why == os.strerror(errno.EPERM)
+            else ""
+        )
+        return milter.error(f"{before}cannot set the {asked}: {why}{rule}")
 
     @property
     def address(self) -> str | None:
@@ -190,7 +240,30 @@ class Server:
 
     def _serve(self, run: Callable[[], None]) -> None:
         self.open()
-        run()
+        self._tell_start()
+        try:
+            run()
+        finally:
+            self._tell_end()
+
+    def _tell_start(self) -> None:
+        """Logs where it serves."""
+        with contextlib.suppress(Exception):  # a log that cannot be written does not stop mail
+            if (address := self.address) is None:
+                return
+            note = Socket.parse(address).note
+            self._logger.info("%s: serving at %s%s", self._name, address, note)
+
+    def _tell_end(self) -> None:
+        """Logs what there was to do, for a server that was reached by a socket."""
+        with contextlib.suppress(Exception):
+            if self._socket is not None:
+                now = self.stats
+                self._logger.info(
+                    "%s: stopped: %d messages, %d connections, %d of them refused, "
+                    "%d errors of the protocol",
+                    self._name, now.messages, now.accepted, now.refused, now.failures,
+                )  # fmt: skip
 
     def start(self) -> Server:
         """Serve in a thread of its own; returns self once connections are accepted or wait.
@@ -202,6 +275,7 @@ class Server:
         self._server.renew()
         self.open()
         self._raised = None
+        self._tell_start()
         thread = threading.Thread(
             target=self._serve_in_thread, name=f"milter {self._socket or ''}".strip(), daemon=True
         )
@@ -214,6 +288,8 @@ class Server:
             self._server.run()
         except BaseException as raised:  # it is raised again in join
             self._raised = raised
+        finally:
+            self._tell_end()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until a started server has ended, at most timeout seconds; returns whether it has.

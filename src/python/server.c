@@ -192,6 +192,26 @@ int server_listen(struct server_object *self, PyObject *connection, int backlog,
     return listen_with(self, connection, &options);
 }
 
+/* A user's or a group's number from an int; None leaves it as it is, which is what the largest
+ * number means to the system. -1 with milter.error for what is not one. */
+static int read_id(const struct server_object *self, const char *what, PyObject *object,
+                   uint32_t *id)
+{
+    *id = UINT32_MAX;
+    if (object == Py_None)
+        return 0;
+    int overflow;
+    const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (value == -1 && !overflow && PyErr_Occurred())
+        return -1;
+    if (overflow || value < 0 || value >= UINT32_MAX) {
+        PyErr_Format(self->state->error, "%s: %S is not from 0 to 4294967294", what, object);
+        return -1;
+    }
+    *id = (uint32_t)value;
+    return 0;
+}
+
 PyDoc_STRVAR(listen_doc, "listen($self, spec, backlog, remove_stale, mode, uid, gid, /)\n--\n\n"
                          "Bind and listen. mode, uid, gid: None leaves them. Raises milter.error.");
 
@@ -203,7 +223,10 @@ static PyObject *listen_method(struct server_object *self, PyObject *args)
     PyObject *mode;
     PyObject *uid;
     PyObject *gid;
+    uint32_t user;
+    uint32_t group;
     if (!PyArg_ParseTuple(args, "OipOOO", &spec, &backlog, &remove_stale, &mode, &uid, &gid) ||
+        read_id(self, "owner", uid, &user) < 0 || read_id(self, "group", gid, &group) < 0 ||
         server_check_process(self) < 0)
         return NULL;
     struct mkit_listen_options options = {
@@ -211,15 +234,11 @@ static PyObject *listen_method(struct server_object *self, PyObject *args)
         .remove_stale = remove_stale,
         .set_mode = mode != Py_None,
         .set_owner = uid != Py_None || gid != Py_None,
-        .uid = (uid_t)-1,
-        .gid = (gid_t)-1,
+        .uid = (uid_t)user,
+        .gid = (gid_t)group,
     };
     if (mode != Py_None)
         options.mode = (mode_t)PyLong_AsUnsignedLong(mode);
-    if (uid != Py_None)
-        options.uid = (uid_t)PyLong_AsUnsignedLong(uid);
-    if (gid != Py_None)
-        options.gid = (gid_t)PyLong_AsUnsignedLong(gid);
     if (PyErr_Occurred() || listen_with(self, spec, &options) < 0)
         return NULL;
     Py_RETURN_NONE;

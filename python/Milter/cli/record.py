@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from Milter._sockets import Socket
 from Milter.cli.exits import CommandError, Exit
 from Milter.cli.run import octal
 from Milter.testing import ConnectError
@@ -57,10 +58,11 @@ def _record(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: recorder.stop())
     logging.getLogger("Milter").info(
-        "recording to %s what passes between %s and %s",
+        "recording to %s what passes between %s and %s%s",
         arguments.folder,
         recorder.address,
         arguments.to,
+        Socket.parse(recorder.address).note,
     )
     recorder.run()
     recorder.close()

@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
                         help="where to listen: unix:PATH, inet:PORT@HOST, inet6:PORT@HOST, "
                         "fd:NUMBER")  # fmt: skip
     parser.add_argument("--name", help="the filter's name in log lines and replies; "
-                        "default: pythonfilter")  # fmt: skip
+                        "default: what its class or function is called")  # fmt: skip
     parser.add_argument("--timeout", type=int, metavar="SECONDS",
                         help="how long to wait for the MTA; default: 7210")  # fmt: skip
     parser.add_argument("--mode", type=octal, metavar="OCTAL", help="mode of the unix socket")
@@ -99,7 +99,6 @@ def _run(arguments: argparse.Namespace) -> int:
         server.open()
     except (milter.error, OSError, ValueError, LookupError) as error:
         raise CommandError(f"cannot serve {arguments.socket}: {error}") from error
-    logging.getLogger("Milter").info("serving %s at %s", arguments.filter, server.address)
     try:
         server.serve_forever()
     except milter.error as error:
