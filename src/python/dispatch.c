@@ -172,7 +172,7 @@ static int verdict_of(const struct module_state *state, enum mkit_step step, PyO
 {
     const char *name = mkit_step_name(step);
     if (!PyLong_Check(result)) {
-        PyErr_Format(state->error, "The %s callback must return int", name);
+        PyErr_Format(state->error, "The %s callback must return int, not %.100R", name, result);
         return -1;
     }
     int overflow;

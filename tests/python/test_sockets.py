@@ -20,7 +20,8 @@ GOOD = [
 BAD = [
     "", "8894", ":8894", "unix:", ":", "x25:1", "inet:", "inet:@127.0.0.1", "inet:99999@127.0.0.1",
     "inet:65536", "inet: 0@127.0.0.1", "inet:0 @127.0.0.1", "inet:0@ 127.0.0.1",
-    "inet:+0@127.0.0.1", "inet:-1", "inet:0x1F", "inet:0\n", "inet:\u0660", "inet:no-such-service", "inet:0@", "inet:0:",
+    "inet:+0@127.0.0.1", "inet:-1", "inet:0x1F", "inet:0\n", "inet:\u0660", "inet:no-such-service",
+    "inet:0@", "inet:0:",
     "inet:127.0.0.1:0", "inet:localhost:0", "inet6:[::1]:0", "inet:0@[::1]", "inet6:0@[127.0.0.1]",
     "inet:0@127.0.0.1:25", "inet:0@[127.0.0.1", "inet:0@a@b", "inet:0@[]", "fd:", "fd:-1", "fd:x",
     "fd:2147483648", "fd: 3", "unix:" + 107 * "x",
