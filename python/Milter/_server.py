@@ -98,6 +98,8 @@ class Server:
     remove_stale: remove a socket file that nobody answers on.
     logger: where its lines and the exceptions of its callbacks go; None for the logger "Milter",
         and sys.unraisablehook where the program has set one.
+    log_messages: log a line at INFO for each verdict that decides about a message, a recipient or a
+        client: "NAME: connection 3 (...), queue id 4ABC: rejected at envrcpt".
 
     Raises milter.error when it cannot listen or serve. In the process that runs it only: a fork
     of a running server cannot use it, and a child that a callback forks ends where it leaves the
@@ -123,6 +125,7 @@ class Server:
         group: str | int | None = None,
         remove_stale: bool = True,
         logger: logging.Logger | None = None,
+        log_messages: bool = False,
     ) -> None:
         if not callable(factory):
             raise TypeError("factory must be callable")
@@ -144,6 +147,7 @@ class Server:
         ):
             if not 0 <= value <= most:
                 raise milter.error(f"{label}: {value} is not from 0 to {most}")
+        self._factory = factory
         self._socket = socket
         self._owners = (
             _id("owner", owner, lambda name: pwd.getpwnam(name).pw_uid),
@@ -165,6 +169,7 @@ class Server:
             max_threads=max_threads,
             progress=math.ceil(progress * 1000) or -1,  # the same
             logger=logger,
+            log_messages=log_messages,
         )
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None

@@ -46,6 +46,7 @@ class _Server:
         progress: int,
         poller: int = 0,
         logger: logging.Logger | None = None,
+        log_messages: bool = False,
     ) -> _Server: ...
     def listen(
         self,

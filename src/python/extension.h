@@ -74,7 +74,8 @@ struct context_object {
     PyObject *private;
     PyObject *object; /* of the factory */
     struct plan_object *plan;
-    PyObject *host; /* of the client, for logs; NULL before connect */
+    PyObject *host;   /* of the client, for logs; NULL before connect */
+    bool quarantined; /* the message, at its end, for logs */
 };
 
 struct server_object {
@@ -90,6 +91,7 @@ struct server_object {
     bool uses_module; /* callbacks are copied from the module at the start */
     pid_t process;    /* that runs it; 0: none does */
     bool abandoned;   /* a callback does not return: the interpreter's end does not wait for it */
+    bool tells;       /* a line for each verdict that decides */
     bool forked;      /* this is a copy of it in a child of that process */
     PyObject *raised; /* by a signal's handler */
     struct server_object *next_running;

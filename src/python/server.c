@@ -113,13 +113,13 @@ PyDoc_STRVAR(
     server_doc,
     "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
     "max_threads,\n"
-    "progress, poller, logger)\n--\n\nOne server of the engine; Milter.Server is its public face.");
+    "progress, poller, logger, log_messages)\n--\n\nOne server of the engine; Milter.Server is its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
         "factory",         "planner",     "name",     "actions", "policy", "timeout", "drain",
-        "max_connections", "max_threads", "progress", "poller",  "logger", NULL};
+        "max_connections", "max_threads", "progress", "poller",  "logger", "log_messages", NULL};
     PyObject *factory;
     PyObject *planner;
     PyObject *name;
@@ -132,9 +132,10 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     int progress;
     int poller = MKIT_POLLER_BEST;
     PyObject *logger = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiIIi|iO", names, &factory, &planner,
+    int tells = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiIIi|iOp", names, &factory, &planner,
                                      &name, &actions, &policy, &timeout, &drain, &max_connections,
-                                     &max_threads, &progress, &poller, &logger))
+                                     &max_threads, &progress, &poller, &logger, &tells))
         return NULL;
     struct module_state *state = PyType_GetModuleState(type);
     struct server_object *self = server_make(state, name);
@@ -143,6 +144,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->factory = Py_NewRef(factory);
     self->planner = Py_NewRef(planner);
     self->logger = logger == Py_None ? NULL : Py_NewRef(logger);
+    self->tells = tells;
     self->filter.actions = (uint32_t)actions;
     self->filter.on_failure = on_failure(policy);
     const struct mkit_server_options options = {

@@ -310,7 +310,7 @@ def test_negotiation_and_settings(tmp_path, monkeypatch, capsys):
         ("import sys\nsys.exit(3)", "filter.py: it ended while it was loaded, by exit 3"),
         ("import sys\nsys.argv[1]", "filter.py, line 2: IndexError: list index out of range"),
         ("x = 1", "filter.py: no class in it is derived from Milter.Base, and no callback is set"),
-        ("import Milter\ndef x(): raise OSError('none')", "filter.py: none"),
+        ("import Milter\ndef x(): raise OSError('none')", "filter.py, line 2: OSError: none"),
     ],
 )
 def test_what_cannot_be_read(tmp_path, monkeypatch, capsys, text, error):

@@ -234,7 +234,7 @@ def test_send_to_what_is_no_filter(write, capsys, reply, error):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["send"], ["send", "x"], ["run", "x.py"], ["nothing"],
+    [[], ["send"], ["send", "x"], ["run"], ["nothing"],
      ["send", "--socket", "s", "x", "--client", "???"],
      ["send", "--socket", "s", "x", "--macro", "y"],
      ["send", "--socket", "s", "x", "--timeout", "0"],

@@ -16,6 +16,7 @@ import milter
 
 import Milter
 from Milter._plan import METHODS, plan
+from Milter.checking.program import called_name, socket_of
 
 __all__ = ["CALLBACKS", "Code", "Function", "Subject", "Use", "subject_of"]
 
@@ -255,7 +256,7 @@ def _low_level(module: ModuleType, file: str) -> Subject:
     )  # fmt: skip
     _read_settings(subject)
     for call in _calls(subject.tree(subject.source)):
-        name = _called_name(call)
+        name = called_name(call)
         setter = _SETTER.fullmatch(name)
         given = {setter[1]: call.args[0]} if setter and call.args else {}
         if name == "register":
@@ -276,30 +277,16 @@ def _low_level(module: ModuleType, file: str) -> Subject:
     return subject
 
 
-def _called_name(call: ast.Call) -> str:
-    func = call.func
-    return func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
-
-
-#: Where a socket's specification stands: function -> its place among the arguments.
-_SOCKET_IN = {"runmilter": 1, "setconn": 0, "Server": 1}
-
-
 def _read_settings(subject: Subject) -> None:
     """Takes what the file itself says of the socket and of the actions, where that is written out:
     usually in a part that loading does not run."""
     subject.actions = milter.CURR_ACTS
     for call in _calls(subject.tree(subject.source)):
-        name = _called_name(call)
+        name = called_name(call)
         if name == "set_flags" and call.args:
             flags = _flag_value(call.args[0])
             subject.actions = milter.CURR_ACTS if flags is None else flags
-        at = _SOCKET_IN.get(name)
-        if at is not None:
-            named = [each.value for each in call.keywords if each.arg in ("socketname", "socket")]
-            for value in (*call.args[at : at + 1], *named):
-                if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    subject.socket = value.value
+    subject.socket = socket_of(subject.tree(subject.source), vars(subject.module))
 
 
 def _flag_value(node: ast.expr) -> int | None:

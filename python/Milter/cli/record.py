@@ -21,6 +21,7 @@ def add_parser(commands: Any) -> None:
     """Adds `record` to the subparsers of `milterkit`; the function that runs it is `command`."""
     parser = commands.add_parser(
         "record",
+        usage="milterkit record [OPTION ...] --listen SPEC --to SPEC FOLDER",
         help="write down what passes between an MTA and a filter",
         description="Listen in a filter's place, pass everything on to the filter and back, and "
         "write each connection to a file of its own in FOLDER when it is over: a transcript, for "

@@ -81,6 +81,8 @@ class AnyMTA(Generic[SessionT]):
         self._server_options = dict(server or {})
         self.latest: Result | None = None
         """What the latest `send` returned; None if there was none, or it raised."""
+        self.tried: SessionT | None = None
+        """The latest session that was begun, also one that failed."""
         self._current: SessionT | None = None
         self._current_for: Introduction | None = None
         self._conversation()  # so that what is wrong with the arguments is told now
@@ -164,7 +166,7 @@ class MTA(AnyMTA[Session]):
         return self._introduced(Introduction(client, helo, tls))
 
     def _introduced(self, wanted: Introduction) -> Session:
-        session = self.open()
+        self.tried = session = self.open()
         try:
             session._run(session._conversation.introduce(wanted.client, wanted.helo, wanted.tls))
         except BaseException:
