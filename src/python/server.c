@@ -109,16 +109,16 @@ static void server_dealloc(struct server_object *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(
-    server_doc,
-    "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
-    "max_threads,\n"
-    "progress, poller, logger, log_messages)\n--\n\nOne server of the engine; Milter.Server is its public face.");
+PyDoc_STRVAR(server_doc,
+             "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
+             "max_threads,\n"
+             "progress, poller, logger, log_messages)\n--\n\nOne server of the engine; "
+             "Milter.Server is its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-        "factory",         "planner",     "name",     "actions", "policy", "timeout", "drain",
+        "factory",         "planner",     "name",     "actions", "policy", "timeout",      "drain",
         "max_connections", "max_threads", "progress", "poller",  "logger", "log_messages", NULL};
     PyObject *factory;
     PyObject *planner;
