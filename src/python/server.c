@@ -63,9 +63,27 @@ static int make_engine(struct server_object *self, const struct mkit_server_opti
     return -1;
 }
 
+/* What a filter is called that no name was registered for: as its program's file. NULL with an
+ * exception. */
+static PyObject *program_name(void)
+{
+    PyObject *argv = PySys_GetObject("argv");
+    PyObject *path = argv && PyList_Check(argv) ? PyList_GetItem(argv, 0) : NULL;
+    const char *text = path && PyUnicode_Check(path) ? PyUnicode_AsUTF8(path) : NULL;
+    PyErr_Clear();
+    const char *slash = text ? strrchr(text, '/') : NULL;
+    const char *name = slash ? slash + 1 : text;
+    const char *dot = name ? strrchr(name, '.') : NULL;
+    size_t len = dot && dot != name ? (size_t)(dot - name) : name ? strlen(name) : 0;
+    return len ? PyUnicode_DecodeUTF8(name, (Py_ssize_t)len, "replace")
+               : PyUnicode_FromString("milter");
+}
+
 struct server_object *server_of_module(struct module_state *state)
 {
-    struct server_object *self = server_make(state, state->name);
+    PyObject *name = state->name ? Py_NewRef(state->name) : program_name();
+    struct server_object *self = name ? server_make(state, name) : NULL;
+    Py_XDECREF(name);
     const struct mkit_server_options options = {.timeout = state->timeout};
     if (!self)
         return NULL;

@@ -180,9 +180,10 @@ REPORT = re.compile(
 )
 #: The text of milter.error, which says more with ours.
 OWN_TEXT = re.compile(r"(?<=^milter\.error):.*")
-#: What theirs prints while mime looks at a message, and what ours logs of mistakes in filters.
+#: What theirs prints while mime looks at a message, and what ours logs of mistakes in filters, and
+#: at the level INFO of where it serves and what there was to do.
 CHATTER = re.compile(
-    r"^(?:chkm? .*|\w+: connection \d+: "
+    r"^(?:chkm? .*|INFO (?:\w+ )?\w+: (?:serving at|stopped:) .*|\w+: connection \d+: "
     r"(?:\w+: reply \".*\" is not used.*|the negotiate callback returned .*))\n",
     re.MULTILINE,
 )

@@ -410,6 +410,26 @@ def test_names(caplog: pytest.LogCaptureFixture) -> None:
     assert names == ["Mine", "Mine", "make", "make", "test_prompt", "test_prompt"]
 
 
+def test_the_name_of_a_program_without_a_name() -> None:
+    write(
+        {
+            "my.old-filter": """
+import sys
+import milter
+def eom(ctx): raise ValueError
+milter.set_eom_callback(eom)
+milter.setconn("unix:own.sock")
+milter.opensocket(True)
+print(" serving at ", file=sys.stderr, flush=True)
+milter.main()
+"""
+        }
+    )
+    with running(command=("my.old-filter.py",)), MTA("own.sock") as mta:
+        result = mta.send(MESSAGE)
+    assert str(result.reply) == "451 4.3.0 my.old-filter: error in the mail filter"
+
+
 # -------------------------------------------------------------------------------------- send
 
 
