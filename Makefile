@@ -29,7 +29,7 @@ demo: $(VENV)/installed
 # Everything that is tested.
 test: unit pytest
 
-# The engine's tests in C.
+# The engine's tests in C, and those of the benchmark's parts.
 unit: needs-test $(VENV)/tools
 	@if $(NEEDS) --has cmocka; then $(call UNIT,build/unit); else echo 'SKIPPED: tests/unit'; fi
 
@@ -74,14 +74,19 @@ SANITIZED = LD_PRELOAD='$(call CC_FILE,libasan.so) $(call CC_FILE,libubsan.so)' 
 valgrind: needs-test $(VENV)/tools
 	@$(NEEDS) valgrind
 	@$(call SETUP,build/unit,$(FOR_UNIT))
-	@meson test -C build/unit --print-errorlogs --no-suite server --no-suite cost -t 20 \
+	@meson test -C build/unit --print-errorlogs --no-suite server --no-suite cost --no-suite bench -t 20 \
 		--wrap='valgrind --quiet --error-exitcode=9 --leak-check=full'
 
-# How much of the protocol and the session the tests in C reach, and that it stays so.
+# How much of the protocol and the session the tests in C reach, then of the server, and that it stays
+# so. Socket specifications and listeners are tested in Python and by fuzzing, which does not count
+# here: hence the server's lower bounds.
 coverage: needs-test $(VENV)/tools
 	@$(call UNIT,build/coverage,-Db_coverage=true,--suite wire --suite session)
 	@gcovr --root . build/coverage --filter src/wire --filter src/session \
 		--fail-under-line 97 --fail-under-branch 90 --print-summary
+	@meson test -C build/coverage --print-errorlogs --suite server
+	@gcovr --root . build/coverage --filter src/server \
+		--fail-under-line 85 --fail-under-branch 74 --print-summary
 
 # A million hostile peers on sessions, and some over sockets. `make unit` has a short form.
 hostile: needs-test $(VENV)/tools
@@ -93,7 +98,7 @@ hostile: needs-test $(VENV)/tools
 # flat. SEED, which is printed, chooses what happens.
 MINUTES ?= 30
 soak: needs-test $(VENV)/installed $(VENV)/tools
-	@$(call SETUP,build/soak,$(FOR_UNIT) -Dbench=true -Dlibmilter=false)
+	@$(call SETUP,build/soak,$(FOR_UNIT) -Dlibmilter=false)
 	@meson compile -C build/soak soak_filter hostile load
 	@$(BIN)/python tests/soak/soak.py build/soak $(MINUTES) $(SEED)
 
@@ -114,9 +119,12 @@ pytest: needs-test libmilter $(VENV)/installed $(VENV)/tools
 	@$(BIN)/pytest $(ARGS)
 
 # Tests in Python that need no MTA, or those in ARGS, for each interpreter that runs (or PYTHONS),
-# each built in an environment of its own.
-PYTHONS ?= $(foreach minor,10 11 12 13 14,$(shell python3.$(minor) -c \
-	'import sys; print(sys.executable)' 2>/dev/null))
+# each built in an environment of its own. Of each minor version the first that is found: in PATH,
+# then the newest that pyenv has installed.
+PYENV = $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions
+PYTHONS ?= $(foreach minor,10 11 12 13 14 15,$(firstword $(foreach python,\
+	python3.$(minor) $(shell ls -drv $(PYENV)/3.$(minor).*/bin/python3.$(minor) 2>/dev/null),\
+	$(shell $(python) -c 'import sys; print(sys.executable)' 2>/dev/null))))
 test-pythons:
 	@for python in $(PYTHONS); do \
 		name=$$($$python -c 'import sys; print(*sys.version_info[:2], sep=".")') && \
@@ -176,7 +184,7 @@ clean:
 # $(call UNIT,FOLDER,MORE OPTIONS,WHICH TESTS): the same for the tests in C; builds and runs them.
 , := ,
 SETUP = { test -f $(1)/build.ninja || meson setup $(1) $(2); }
-FOR_UNIT = -Dtests=true -Dpython=false -Ddefault_library=static --werror
+FOR_UNIT = -Dtests=true -Dbench=true -Dpython=false -Ddefault_library=static --werror
 UNIT = $(call SETUP,$(1),$(FOR_UNIT) $(2)) && meson test -C $(1) --print-errorlogs $(3)
 
 # The environment: first what building needs, then the tools of test and lint, then the package.

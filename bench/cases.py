@@ -11,17 +11,19 @@ NO_REPLY_BITS = 0xFF080
 
 @dataclass(frozen=True)
 class Mode:
-    """How a filter answers: the script that does it in Python, and the no-reply bits that it must
-    negotiate. All get every step."""
+    """How a filter answers: the script that does it in Python, and what it must negotiate: the
+    no-reply bits, and the bits of steps that it does not get."""
 
     script: str
     no_reply: int
+    no_step: int = 0
 
 
 MODES = {
     "every": Mode("every_step.py", 0),
     "noreply": Mode("noreply.py", NO_REPLY_BITS),
     "low": Mode("low_level.py", 0),
+    "wait": Mode("waiting.py", 0, NO_STEP_BITS),
 }
 
 
@@ -117,8 +119,13 @@ CASES = {
 # Cases of their own kind: memory over many messages, memory of idle connections.
 GROWTH = "growth"
 IDLE = "idle"
-ALL_CASES = (*CASES, GROWTH, IDLE)
-QUICK_CASES = ("every", "noreply", "one", GROWTH)
+# Callbacks that wait or compute at the end of the message: waits.py and crowds.py.
+WAIT = "wait"
+TAIL = "tail"
+SPIN = "spin"
+WAITING_CASES = (WAIT, TAIL, SPIN)
+ALL_CASES = (*CASES, GROWTH, IDLE, *WAITING_CASES)
+QUICK_CASES = ("every", "noreply", "one", GROWTH, WAIT)
 
 
 @dataclass(frozen=True)
@@ -167,10 +174,11 @@ class Effort:
     most: int  # times a case's total
     growth: tuple[int, int]  # messages before the first look at memory, and before the second
     idle: int  # connections
+    wait_seconds: float = 0  # of one measurement of the cases with callbacks that wait
 
 
-FULL = Effort(rounds=5, cpu_seconds=1.5, most=20, growth=(20_000, 200_000), idle=10_000)
-QUICK = Effort(rounds=2, cpu_seconds=0.2, most=5, growth=(2_000, 20_000), idle=1_000)
+FULL = Effort(5, 1.5, most=20, growth=(20_000, 200_000), idle=10_000, wait_seconds=1.5)
+QUICK = Effort(2, 0.2, most=5, growth=(2_000, 20_000), idle=1_000, wait_seconds=0.4)
 
 
 @dataclass

@@ -45,6 +45,11 @@ failed(struct connection *c, struct results *results, const char *format, ...)
     closed(c);
 }
 
+bool load_is_over(const struct load *load)
+{
+    return load->until && times_now() >= load->until;
+}
+
 /* What the connection waits for, for error texts. */
 static const char *waiting_for(const struct connection *c)
 {
@@ -116,7 +121,7 @@ static void send_group(struct connection *c, struct results *results)
 
 /* Decides what comes next now that all is written and no reply is awaited. Returns whether there
  * is something to write. */
-static bool go_on(struct connection *c, struct results *results)
+static bool go_on(struct connection *c, const struct load *load, struct results *results)
 {
     if (c->phase == GREETING && c->step >= c->script->count) {
         c->phase = READY;
@@ -124,7 +129,7 @@ static bool go_on(struct connection *c, struct results *results)
             return false;
         start_message(c);
     } else if (c->phase == MESSAGE && c->step >= c->script->count) {
-        if (c->messages_left == 0) {
+        if (c->messages_left == 0 || load_is_over(load)) {
             quit(c, results);
             return true;
         }
@@ -149,7 +154,7 @@ static void poll_for_output(struct connection *c, const struct load *load, bool 
 static void write_out(struct connection *c, const struct load *load, struct results *results)
 {
     while (c->phase != CLOSED) {
-        if (c->out_len == 0 && (c->awaiting || !go_on(c, results)))
+        if (c->out_len == 0 && (c->awaiting || !go_on(c, load, results)))
             break;
         const size_t len = c->out_len < load->piece ? c->out_len : load->piece;
         const ssize_t sent = send(c->fd, c->out, len, MSG_NOSIGNAL);
@@ -172,11 +177,20 @@ static void write_out(struct connection *c, const struct load *load, struct resu
 
 /* ------------------------------------------------------------------------------------ replies */
 
-static void end_message(struct connection *c, struct results *results, uint8_t verdict)
+static void end_message(struct connection *c, const struct load *load, struct results *results,
+                        uint8_t verdict)
 {
     results->messages++;
     results->verdicts[verdict & 127]++;
-    times_add(&results->message_times, times_now() - c->message_began);
+    const uint64_t now = times_now();
+    times_add(&results->message_times, now - c->message_began);
+    if (results->last_verdict && now - results->last_verdict > results->gap)
+        results->gap = now - results->last_verdict;
+    results->last_verdict = now;
+    if (!c->served && !load_is_over(load)) {
+        c->served = true;
+        results->served++;
+    }
     c->messages_left--;
     c->step = c->script->count;
 }
@@ -198,7 +212,7 @@ static void refuse_recipient(struct connection *c, const struct load *load, stru
         c->step++;
         return;
     }
-    end_message(c, results, verdict);
+    end_message(c, load, results, verdict);
     send_bytes(c, results, abort_packet, sizeof abort_packet, 1);
 }
 
@@ -212,7 +226,7 @@ static void take_final(struct connection *c, const struct load *load, struct res
         reply == MKIT_R_REJECT || reply == MKIT_R_TEMPFAIL || reply == MKIT_R_REPLYCODE;
     if (command == MKIT_C_BODYEOB) {
         results->octets += c->scripts->octets;
-        end_message(c, results, reply);
+        end_message(c, load, results, reply);
         if (load->aborts)
             send_bytes(c, results, abort_packet, sizeof abort_packet, 1);
     } else if (reply == MKIT_R_CONTINUE) {
@@ -224,7 +238,7 @@ static void take_final(struct connection *c, const struct load *load, struct res
     } else if (command == MKIT_C_RCPT && refusal) {
         refuse_recipient(c, load, results, reply);
     } else {
-        end_message(c, results, reply);
+        end_message(c, load, results, reply);
     }
 }
 

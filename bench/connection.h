@@ -17,6 +17,7 @@ struct load {
     bool aborts;      /* ABORT after each message */
     unsigned timeout; /* seconds without any reply */
     size_t piece;     /* bytes of one write, at most */
+    uint64_t until;   /* times_now() from which no message is begun; 0: never */
     int epoll;
 };
 
@@ -33,8 +34,11 @@ struct results {
     uint64_t bytes_received;
     uint64_t octets; /* of headers and bodies, of messages that were sent whole */
     uint64_t errors;
-    uint64_t lost;        /* messages that were not sent because of an error */
-    struct options asked; /* by the last connection */
+    uint64_t lost;         /* messages that were not sent because of an error */
+    struct options asked;  /* by the last connection */
+    uint64_t served;       /* connections with messages that got a verdict in time */
+    uint64_t last_verdict; /* times_now() */
+    uint64_t gap;          /* the longest time between two verdicts, ns */
     struct times message_times;
     struct times reply_times;
 };
@@ -47,6 +51,7 @@ struct connection {
     enum phase phase;
     bool idle;              /* sends no messages */
     uint64_t messages_left; /* the one being sent included */
+    bool served;            /* it got a verdict, before the time was over */
 
     struct options asked;
     const struct scripts *scripts;
@@ -77,6 +82,9 @@ void connection_ready(struct connection *c, const struct load *load, struct resu
 
 /* Ends an idle connection as an MTA does; the filter is to close it. */
 void connection_quit(struct connection *c, const struct load *load, struct results *results);
+
+/* Whether the time for beginning messages is over. */
+bool load_is_over(const struct load *load);
 
 /* Counts an error for having waited too long, and closes. */
 void connection_timed_out(struct connection *c, const struct load *load, struct results *results);

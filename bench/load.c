@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "connection.h"
@@ -24,6 +25,9 @@ static const char usage[] =
     "  --messages N        per connection (100)\n"
     "  --messages-total N  in all; connections are opened anew until they are sent\n"
     "                      (connections x messages)\n"
+    "  --duration MS       no message begins later than so long after the first; those that\n"
+    "                      are left are not sent (no limit)\n"
+    "  --warm-up MS        what ends so early is counted, but not measured (0)\n"
     "  --headers N         per message (15)\n"
     "  --recipients N      per message (1)\n"
     "  --body BYTES        per message, sent in chunks of 65535 (4096)\n"
@@ -44,7 +48,16 @@ struct plan {
     uint64_t messages;
     uint64_t total;
     uint64_t idle;
+    uint64_t duration; /* ms; 0: no limit */
+    uint64_t warm_up;  /* ms */
     bool pause;
+};
+
+/* Where measuring began. */
+struct measured {
+    uint64_t at; /* times_now() */
+    uint64_t messages;
+    double cpu; /* seconds of CPU time that this program had used */
 };
 
 /* Everything that runs. */
@@ -57,6 +70,8 @@ struct run {
     uint64_t unclaimed; /* messages that no connection has taken yet */
     uint64_t share;     /* messages per connection */
     uint64_t settled;   /* idle connections that stay, or failed */
+    struct measured since;
+    uint64_t ended; /* times_now() */
     bool started;
 };
 
@@ -125,6 +140,8 @@ static struct plan parse(int argc, char **argv)
         {"connections", &plan.connections, 100000},
         {"messages", &plan.messages, UINT32_MAX},
         {"messages-total", &plan.total, UINT64_MAX},
+        {"duration", &plan.duration, 86400000},
+        {"warm-up", &plan.warm_up, 86400000},
         {"headers", &headers, 100000},
         {"recipients", &recipients, 1000000},
         {"body", &body, UINT32_MAX},
@@ -190,6 +207,8 @@ static void open_one(struct run *run, struct connection *c, uint64_t messages)
 /* Opens a connection for the next share of messages, if there are any left. */
 static void open_next(struct run *run, struct connection *c)
 {
+    if (load_is_over(run->load))
+        run->unclaimed = 0;
     while (run->unclaimed && c->phase == CLOSED) {
         const uint64_t messages = run->unclaimed < run->share ? run->unclaimed : run->share;
         run->unclaimed -= messages;
@@ -251,26 +270,52 @@ static void wait_for_end_of_stdin(void)
 
 /* ------------------------------------------------------------------------------------- report */
 
+/* `second` is the longest time but one. */
 static void print_times(const char *name, const struct times *times)
 {
-    (void)printf("\"%s\": {\"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}, ", name,
+    const double all = times->count ? (double)times->count : 1;
+    (void)printf("\"%s\": {\"p50\": %.1f, \"p99\": %.1f, \"second\": %.1f, \"max\": %.1f}, ", name,
                  times_percentile(times, 0.5), times_percentile(times, 0.99),
-                 (double)times->max / 1000);
+                 times_percentile(times, (all - 1) / all), (double)times->max / 1000);
 }
 
-static void report(const struct results *r, double seconds)
+/* Seconds of CPU time that this program has used. */
+static double own_cpu(void)
 {
+    struct timespec used;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec / 1e9;
+}
+
+/* Begins to measure; what was noted before is forgotten, what was counted stays. */
+static void measure_from_now(struct run *run)
+{
+    struct results *r = &run->results;
+    r->message_times = r->reply_times = (struct times){0};
+    r->gap = r->last_verdict = 0;
+    run->since = (struct measured){times_now(), r->messages, own_cpu()};
+}
+
+/* `seconds`, the rate, the times and the CPU time of this program are those since measuring began;
+ * CPU time near to the seconds says that this program is what was measured. */
+static void report(const struct run *run)
+{
+    const struct results *r = &run->results;
+    const double seconds = (double)(run->ended - run->since.at) / 1e9;
+    const double measured = (double)(r->messages - run->since.messages);
     (void)printf("{\"messages\": %llu, \"seconds\": %.6f, \"messages_per_second\": %.1f, ",
-                 (unsigned long long)r->messages, seconds,
-                 seconds > 0 ? (double)r->messages / seconds : 0);
+                 (unsigned long long)r->messages, seconds, seconds > 0 ? measured / seconds : 0);
     print_times("message_us", &r->message_times);
     print_times("reply_us", &r->reply_times);
+    (void)printf("\"gap_us\": %.1f, \"cpu_seconds\": %.6f, ", (double)r->gap / 1000,
+                 own_cpu() - run->since.cpu);
     const struct {
         const char *name;
         uint64_t value;
     } counts[] = {
         {"connections", r->connections},
         {"at_once", r->at_once},
+        {"served", r->served},
         {"packets_sent", r->packets_sent},
         {"packets_received", r->packets_received},
         {"bytes_sent", r->bytes_sent},
@@ -294,6 +339,26 @@ static void report(const struct results *r, double seconds)
         comma = ", ";
     }
     (void)printf("}}\n");
+}
+
+/* Sends the messages on all connections. */
+static void send_all(struct run *run, struct plan *plan, uint64_t count)
+{
+    const uint64_t began = times_now();
+    bool warm = plan->warm_up == 0;
+    if (plan->duration)
+        plan->load.until = began + plan->duration * 1000000;
+    measure_from_now(run);
+    for (uint64_t i = plan->idle; i < count; i++)
+        open_next(run, &run->connections[i]);
+    while (run->open) {
+        turn(run, count);
+        if (!warm && times_now() - began >= plan->warm_up * 1000000) {
+            warm = true;
+            measure_from_now(run);
+        }
+    }
+    run->ended = times_now();
 }
 
 /* As many descriptors as the system lets us have. */
@@ -331,12 +396,7 @@ int main(int argc, char **argv)
     open_idle(&run, plan.idle);
     if (plan.pause)
         wait_for_end_of_stdin();
-    const uint64_t began = times_now();
-    for (uint64_t i = plan.idle; i < count; i++)
-        open_next(&run, &run.connections[i]);
-    while (run.open)
-        turn(&run, count);
-    const double seconds = (double)(times_now() - began) / 1e9;
+    send_all(&run, &plan, count);
     for (uint64_t i = 0; i < plan.idle; i++)
         if (run.connections[i].phase == READY) {
             connection_quit(&run.connections[i], run.load, &run.results);
@@ -346,7 +406,7 @@ int main(int argc, char **argv)
         turn(&run, count);
 
     run.results.lost += run.unclaimed;
-    report(&run.results, seconds);
+    report(&run);
     free(run.connections);
     (void)close(plan.load.epoll);
     return run.results.errors || run.results.lost ? 1 : 0;

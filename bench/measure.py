@@ -79,14 +79,17 @@ def check_modules(program: Program, tools: Tools, modules: tuple[str, ...]) -> N
         raise BenchError(f"{program.name} would run on {', '.join(modules) or 'no module'}")
 
 
-def command_of(program: Program, tools: Tools, mode_name: str, address: str) -> list[str]:
+def command_of(
+    program: Program, tools: Tools, mode_name: str, address: str, deed: str
+) -> list[str]:
     """The command line of a filter."""
+    words = [address, deed or mode_name]
     if program.side == "c":
-        return [str(tools.c / program.made_by), address, mode_name]
+        return [str(tools.c / program.made_by), *words]
     if program.side == "registry":
-        return [*tools.registry[program.made_by].command, address, mode_name]
+        return [*tools.registry[program.made_by].command, *words]
     python = tools.ours_python if program.side == "ours" else tools.peer_python
-    return [str(python), "-I", str(BENCH / "filters" / MODES[mode_name].script), address]
+    return [str(python), "-I", str(BENCH / "filters" / MODES[mode_name].script), *words]
 
 
 def check_library(program: Program, tools: Tools, pid: int) -> None:
@@ -137,16 +140,16 @@ def check_children(program: Program, pid: int) -> None:
 
 
 @contextmanager
-def running(program: Program, tools: Tools, mode: str) -> Iterator[Filter]:
+def running(program: Program, tools: Tools, mode: str, deed: str = "") -> Iterator[Filter]:
     """Starts a filter on a unix socket of its own, and ends it: it is killed, since all that it
-    was to show has been read."""
+    was to show has been read. A filter of the mode "wait" is told its `deed`."""
     mode_name = program.mode or mode
     with tempfile.TemporaryDirectory(prefix="milterkit-bench-") as folder:
         address = ("127.0.0.1", free_port()) if program.tcp else (f"{folder}/socket",)
         errors = Path(folder) / "stderr"
         with errors.open("wb") as stderr:
             process = subprocess.Popen(
-                command_of(program, tools, mode_name, ":".join(address)),
+                command_of(program, tools, mode_name, ":".join(address), deed),
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,
@@ -218,21 +221,25 @@ def case_options(filter_: Filter, case: Case, total: int) -> dict[str, int]:
     }
 
 
-def check_load(filter_: Filter, text: str, total: int) -> dict[str, Any]:
-    """Reads the load generator's report; the filter must have done what it is measured for."""
+def check_load(filter_: Filter, text: str, total: int | None) -> dict[str, Any]:
+    """Reads the load generator's report; the filter must have done what it is measured for. With
+    None as the total, any number of messages is right."""
     found: dict[str, Any] = json.loads(text)
     protocol = found["protocol"]
+    total = found["messages"] if total is None else total
     passed = sum(found["verdicts"].get(verdict, 0) for verdict in "ac")
     if passed != total or found["messages"] != total:
         raise BenchError(f"of {total} messages, verdicts came for {found['verdicts']}")
-    if protocol & (NO_REPLY_BITS | NO_STEP_BITS) != filter_.mode.no_reply:
+    if protocol & (NO_REPLY_BITS | NO_STEP_BITS) != filter_.mode.no_reply | filter_.mode.no_step:
         raise BenchError(f"the filter negotiated {protocol:#x}, which is not what is measured")
     return found
 
 
-def send(tools: Tools, filter_: Filter, case: Case, total: int) -> dict[str, Any]:
-    """Sends messages and returns the load generator's report. A wrong reply is a BenchError."""
-    command = load_command(tools, filter_, **case_options(filter_, case, total))
+def run_load(
+    tools: Tools, filter_: Filter, total: int | None, options: dict[str, int]
+) -> dict[str, Any]:
+    """Runs the load generator and returns its report. A wrong reply is a BenchError."""
+    command = load_command(tools, filter_, **options)
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=LOAD_SECONDS, check=False
     )
@@ -240,6 +247,25 @@ def send(tools: Tools, filter_: Filter, case: Case, total: int) -> dict[str, Any
         first = done.stderr.partition("\n")[0]
         raise BenchError(first, f"{' '.join(command)}\n{done.stderr}")
     return check_load(filter_, done.stdout, total)
+
+
+def send_for(
+    tools: Tools, filter_: Filter, connections: int, seconds: float, warm_up: float = 0
+) -> dict[str, Any]:
+    """Sends messages for some time, after a time in which they are not yet measured, and returns
+    the load generator's report."""
+    options = {
+        "connections": connections,
+        "messages": (1 << 32) - 1,  # for each connection; the time ends it
+        "duration": round((warm_up + seconds) * 1000),
+        "warm_up": round(warm_up * 1000),
+    }
+    return run_load(tools, filter_, None, options)
+
+
+def send(tools: Tools, filter_: Filter, case: Case, total: int) -> dict[str, Any]:
+    """Sends messages and returns the load generator's report. A wrong reply is a BenchError."""
+    return run_load(tools, filter_, total, case_options(filter_, case, total))
 
 
 def pick_total(program: Program, case: Case, effort: Effort, ns: int, sent: int) -> int:

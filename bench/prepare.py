@@ -65,45 +65,51 @@ def make_venv(python: Path, work: Path, log: Path) -> Path:
     return venv
 
 
-def build_c(venv: Path, work: Path, log: Path) -> Path:
-    """Builds our libraries, the load generator and the filters in C, optimised. Returns where."""
-    build = work / "c"
+def build_c(venv: Path, source: Path, build: Path, log: Path) -> None:
+    """Builds a tree's libraries, load generator and filters in C, optimised, in the folder
+    `build`."""
     meson = venv / "bin/meson"
     if not (build / "build.ninja").exists():
         options = ("-Dpython=false", "-Dbench=true", "--buildtype=release")
-        run(meson, "setup", build, ROOT, *options, log=log)
+        run(meson, "setup", build, source, *options, log=log)
     ninja = str(venv / "bin/ninja")
     run("env", f"NINJA={ninja}", meson, "compile", "-C", build, log=log)
-    return build
 
 
-def install_ours(venv: Path, work: Path, log: Path) -> None:
-    """Builds our package in release mode and installs it into the venv."""
+def install_ours(venv: Path, source: Path, work: Path, log: Path) -> None:
+    """Builds the package of a tree in release mode and installs it into the venv."""
     path = f"PATH={venv / 'bin'}:{os.environ['PATH']}"
     options = (
         "--no-build-isolation",
         "--no-deps",
         f"--config-settings=build-dir={work / venv.name}-build",
     )
-    run("env", path, venv / "bin/pip", "install", *options, ROOT, log=log)
+    run("env", path, venv / "bin/pip", "install", *options, source, log=log)
 
 
-def prepare(python: Path, work: Path, programs: list[Program]) -> Tools:
-    """Does all set-up below `work` for the programs that are wanted. Raises BenchError with what to
-    do when something is missing."""
+def prepare(python: Path, work: Path, source: Path, programs: list[Program]) -> Tools:
+    """Does all set-up below `work` for the programs that are wanted. The library that is measured
+    as ours is that of the tree `source`; the load generator and the filters are always those beside
+    this file. Raises BenchError with what to do when something is missing."""
+    if not (source / "pyproject.toml").exists():
+        raise BenchError(f"{source} is not a source tree of Milterkit: it has no pyproject.toml")
     work.mkdir(parents=True, exist_ok=True)
     log = work / "setup.log"
     log.unlink(missing_ok=True)
     install_packages(python, programs)
     print(f"building in {work} ...", flush=True)
     venv = make_venv(python, work, log)
-    built = build_c(venv, work, log)
+    ours = work / "c"
+    built = ours if source == ROOT else work / "bench-c"
+    build_c(venv, source, ours, log)
+    if built != ours:
+        build_c(venv, ROOT, built, log)
     if any(program.side == "ours" for program in programs):
-        install_ours(venv, work, log)
+        install_ours(venv, source, work, log)
     folders = [program.made_by for program in programs if program.side == "registry"]
     return Tools(
         c=built / "bench",
-        libmilter=built / "src/libmilter",
+        libmilter=ours / "src/libmilter",
         venv=venv,
         ours_python=venv / "bin/python",
         peer_python=python,

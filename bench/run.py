@@ -12,13 +12,15 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import curves
 import measure
+import neighbours
+import plot
 import report
+import waits
 from cases import (
     ALL_CASES,
     CASES,
@@ -31,6 +33,10 @@ from cases import (
     QUICK,
     QUICK_CASES,
     QUICK_PROGRAMS,
+    SPIN,
+    TAIL,
+    WAIT,
+    WAITING_CASES,
     Case,
     Effort,
     Program,
@@ -39,19 +45,34 @@ from cases import (
 )
 from prepare import ROOT, Tools, prepare
 from report import Table
+from rounds import add_sample, failure, left_out, run_rounds
 from shell import BenchError
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="a short form, about a minute")
+    parser.add_argument("--quick", action="store_true", help="a short form, one or two minutes")
     parser.add_argument("--rounds", type=int, help=f"of each case ({FULL.rounds})")
     parser.add_argument("--cases", help=f"of {','.join(ALL_CASES)} (all)")
+    parser.add_argument(
+        "--wait", action="store_true", help=f"the same as --cases {','.join(WAITING_CASES)}"
+    )
+    parser.add_argument(
+        "--cells",
+        metavar="WAIT:CONNECTIONS,...",
+        help="only these of the case wait, as 2:20,lookup:50 or 2 for all connections",
+    )
     parser.add_argument("--curves", action="store_true", help="how cost grows, in place of cases")
     parser.add_argument("--axes", help=f"of the curves: {','.join(curves.AXES)} (all)")
     parser.add_argument("--programs", help=f"of {', '.join(PROGRAMS)}, separated by ';' (all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes all samples there")
+    parser.add_argument(
+        "--svg",
+        type=Path,
+        metavar="FILE",
+        help="draws the case wait there, by wait and connections",
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="writes all tables there")
     parser.add_argument(
         "--peer-python",
@@ -61,13 +82,26 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="the interpreter of both sides, the peer installed for it (/usr/bin/python3)",
     )
     parser.add_argument(
+        "--source",
+        type=Path,
+        default=ROOT,
+        metavar="FOLDER",
+        help="the source tree of what is measured as ours (this one)",
+    )
+    parser.add_argument(
         "--work",
         type=Path,
-        default=ROOT / "build" / "bench",
         metavar="FOLDER",
-        help="where to build (build/bench)",
+        help="where to build (build/bench in the source tree)",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.source = options.source.resolve()
+    options.work = (options.work or options.source / "build" / "bench").resolve()
+    if options.cells and not options.cases:
+        options.cases = WAIT
+    elif options.wait and not options.cases:
+        options.cases = ",".join(WAITING_CASES)
+    return options
 
 
 def chosen(
@@ -81,38 +115,20 @@ def chosen(
     return [name for name in known if name in names]
 
 
-def left_out(program: Program, reason: BenchError) -> Result:
-    """What stands for a program that is not to be had, or failed."""
-    print(f"{program.name}: left out, {reason}", flush=True)
-    return Result(left_out=reason.short)
-
-
-def failure(program: Program, error: BenchError) -> Result:
-    """What stands for a peer that failed; passes on that one of ours did."""
-    if not program.foreign:
-        raise error
-    return left_out(program, error)
+def cases_of(options: argparse.Namespace) -> list[str]:
+    """The cases that the command line wants."""
+    default = QUICK_CASES if options.quick else ALL_CASES
+    return chosen(options.cases, ALL_CASES, default, ",")
 
 
 def run_case(
     case: Case, programs: list[Program], tools: Tools, effort: Effort
 ) -> dict[str, Result]:
-    """All rounds of a case. Each round starts with another program."""
-    results = {program.name: Result() for program in programs}
-
-    def attempt(program: Program, what: Callable[[], dict[str, float]]) -> None:
-        try:
-            if not results[program.name].left_out:
-                results[program.name].add(**what())
-        except BenchError as error:
-            results[program.name] = failure(program, error)
-
-    for turn in range(effort.rounds):
-        first = turn % len(programs)
-        for program in programs[first:] + programs[:first]:
-            attempt(program, partial(measure.measure, program, tools, case, effort))
+    """All rounds of a case, and then the system calls."""
+    sample = partial(measure.measure, tools=tools, case=case, effort=effort)
+    results = run_rounds(programs, effort.rounds, sample)
     for program in programs:
-        attempt(program, partial(measure.count_calls, program, tools, case))
+        add_sample(program, partial(measure.count_calls, tools=tools, case=case), results)
     return results
 
 
@@ -138,14 +154,20 @@ def run_memory(
 MEMORY_PROGRAMS = {GROWTH: (OURS,), IDLE: (OURS, PEER, "C on milterkit.h", "C on libmilter")}
 
 
+def find_missing(programs: list[Program], tools: Tools) -> dict[str, Result]:
+    """What stands for the programs that cannot run here."""
+    return {
+        program.name: left_out(program, BenchError(reason))
+        for program in programs
+        if (reason := tools.missing(program))
+    }
+
+
 def prove(programs: list[Program], tools: Tools) -> dict[str, Result]:
     """Shows what each filter that is not in C runs on, and that it does the work. Returns what
-    stands for those that cannot run or do not do it."""
+    stands for those that do not do it."""
     failed: dict[str, Result] = {}
     for program in programs:
-        if reason := tools.missing(program):
-            failed[program.name] = left_out(program, BenchError(reason))
-            continue
         if program.side == "c":
             continue
         try:
@@ -165,6 +187,31 @@ def show(table: Table, options: argparse.Namespace) -> None:
             page.write(f"\n{table.markdown()}\n")
 
 
+def run_waiting(
+    name: str, options: argparse.Namespace, programs: list[Program], tools: Tools, effort: Effort
+) -> Results:
+    """One of the cases with callbacks that wait or compute at the end of the message."""
+    programs = waits.waiting_programs(programs)
+    if not programs:
+        return {}
+    if name == WAIT:
+        found = waits.run(programs, tools, effort, waits.parse_cells(options.cells, options.quick))
+        tables, results = waits.tables(found), waits.as_results(found)
+    else:
+        run, tables_of = NEIGHBOURS[name]
+        results = run(programs, tools, effort)
+        tables = tables_of(results)
+    for table in tables:
+        show(table, options)
+    return results
+
+
+NEIGHBOURS = {
+    TAIL: (neighbours.run_tail, neighbours.tail_tables),
+    SPIN: (neighbours.run_spin, neighbours.spin_tables),
+}
+
+
 def run_cases(
     options: argparse.Namespace, wanted: list[Program], failed: dict[str, Result], tools: Tools
 ) -> Results:
@@ -175,8 +222,11 @@ def run_cases(
     limit = measure.raise_descriptor_limit()
     effort = dataclasses.replace(effort, idle=min(effort.idle, limit - 200))
     results: Results = {}
-    default = QUICK_CASES if options.quick else ALL_CASES
-    for name in chosen(options.cases, ALL_CASES, default, ","):
+    for name in cases_of(options):
+        if name in WAITING_CASES:
+            able = [program for program in wanted if program.name not in failed]
+            results.update(run_waiting(name, options, able, tools, effort))
+            continue
         names = MEMORY_PROGRAMS[name] if name in MEMORY_PROGRAMS else CASES[name].programs
         inside = [program for program in wanted if program.name in names]
         able = [program for program in inside if program.name not in failed]
@@ -188,7 +238,9 @@ def run_cases(
             found = {**failed, **run_case(CASES[name], able, tools, effort)}
         results[name] = {program.name: found[program.name] for program in inside}
         show(report.table_of(name, results[name]), options)
-    show(report.figures_table(results), options)
+    figures = report.figures_table(results)
+    if len(figures.rows) > 1:
+        show(figures, options)
     return results
 
 
@@ -213,7 +265,14 @@ def benchmark(options: argparse.Namespace) -> None:
     usual = QUICK_PROGRAMS if options.quick else tuple(PROGRAMS)
     usual = curves.PROGRAMS if options.curves else usual
     wanted = [PROGRAMS[name] for name in chosen(options.programs, tuple(PROGRAMS), usual, ";")]
-    tools = prepare(options.peer_python, options.work.resolve(), wanted)
+    if options.cells:
+        waits.parse_cells(options.cells, options.quick)  # so that a mistake is told at once
+    if options.svg and (options.curves or WAIT not in cases_of(options)):
+        raise BenchError("--svg draws the case wait, which is not among those that are to run")
+    waiting_only = not options.curves and set(cases_of(options)) <= set(WAITING_CASES)
+    if waiting_only:
+        wanted = [program for program in wanted if waits.waiting_programs([program])]
+    tools = prepare(options.peer_python, options.work, options.source, wanted)
 
     about = report.machine()
     version = subprocess.check_output((tools.ours_python, "-VV"), text=True).strip()
@@ -222,14 +281,19 @@ def benchmark(options: argparse.Namespace) -> None:
     print(line)
     if options.markdown:
         options.markdown.write_text(f"{line}\n")
-    failed = prove(wanted, tools)
+    failed = find_missing(wanted, tools)
+    if not waiting_only:
+        failed |= prove([program for program in wanted if program.name not in failed], tools)
 
     if options.curves:
         run_curves(options, wanted, failed, tools)
         return
     results = run_cases(options, wanted, failed, tools)
+    found = report.as_json(results, about)
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(results, about), indent=1) + "\n")
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    if options.svg:
+        options.svg.write_text(plot.svg(plot.points_of(found["samples"])))
 
 
 def main() -> int:

@@ -164,6 +164,39 @@ class Honest(unittest.TestCase):
         report = self.check(Role({}, negotiated()), {"c": 7}, "--messages-total=7")
         assert report["connections"] == 4
 
+    def test_ends_by_time(self) -> None:
+        role = Role({}, negotiated())
+        status, report, errors = load(role, "--messages=4000000000", "--duration=1")
+        assert (status, errors, report["lost"]) == (0, "", 0)
+        assert report["verdicts"] == {"c": report["messages"]}
+        assert role.seen[-1] == "Q"
+
+    def test_time_that_is_over_opens_no_connection(self) -> None:
+        role = Role({}, negotiated())
+        more = ("--messages=1", "--messages-total=4000000000", "--duration=1")
+        status, report, errors = load(role, *more)
+        assert (status, errors, report["lost"]) == (0, "", 0)
+        assert report["connections"] == role.seen.count("O")
+
+    def test_warm_up(self) -> None:
+        more = ("--messages=4000000000", "--duration=200", "--warm-up=100")
+        status, report, errors = load(Role({}, negotiated()), *more)
+        assert (status, errors) == (0, "")
+        measured = report["messages_per_second"] * report["seconds"]
+        assert measured < report["messages"] - 0.5
+        assert report["verdicts"] == {"c": report["messages"]}
+
+    def test_connections_that_were_served(self) -> None:
+        report = self.check(Role({}, negotiated()), {"c": 4}, "--messages-total=4")
+        assert (report["served"], report["connections"]) == (2, 2)
+
+    def test_longest_times(self) -> None:
+        report = self.check(Role({}, negotiated()), {"c": 2})
+        times = report["message_us"]
+        assert 0 < times["p50"] <= times["second"] <= times["max"]
+        assert 0 < report["gap_us"] <= report["seconds"] * 1e6
+        assert report["cpu_seconds"] > 0
+
     def test_body_in_chunks(self) -> None:
         role = Role({}, negotiated())
         report = self.check(role, {"c": 1}, "--messages=1", "--headers=0", "--body=25000000")

@@ -6,13 +6,13 @@ No mail server is needed: Milter.testing plays its part, over the real protocol.
 import sys
 import tempfile
 from email import message_from_bytes
-from email.utils import getaddresses
 from pathlib import Path
 
 import Milter
 from house_rules import HouseRules
 from Milter.cli.show import Printer
 from Milter.testing import MTA
+from Milter.utils import parseaddr
 
 MESSAGES = Path(__file__).parent / "messages"
 
@@ -27,8 +27,8 @@ def main() -> None:
         for file in sorted(MESSAGES.glob("*.eml")):
             content = file.read_bytes()
             message = message_from_bytes(content)
-            sender = getaddresses(message.get_all("From", []))[0][1]
-            rcpts = [address for _, address in getaddresses(message.get_all("To", []))]
+            _, sender = parseaddr(message["From"])
+            rcpts = [parseaddr(each)[1] for each in message["To"].split(",")]
             result = mta.send(content, sender, rcpts, client="mail.example.net[192.0.2.25]")
             printer.result(file.name, result)
             print()

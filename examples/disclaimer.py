@@ -3,7 +3,7 @@
     DISCLAIMER=/etc/disclaimer.txt \\
         milterkit run examples/disclaimer.py --socket unix:/run/disclaimer.sock
 
-Run it before a filter that signs. Mail that is signed or encrypted itself is left alone.
+Run it before a filter that signs. Mail that is signed (DKIM too) or encrypted is left alone.
 """
 
 import base64
@@ -30,7 +30,8 @@ PAGE = PAGE.encode("ascii", "xmlcharrefreplace").decode()
 LOCAL = ("127.0.0.0/8", "::1", "10.0.0.0/8", "192.168.0.0/16")
 LIMIT = 50 * 1024 * 1024  # bytes of body; larger messages pass as they are
 
-#: A change would break the signature, or what is encrypted.
+#: A change would break the signature, or what is encrypted: of the message, and of a part.
+SIGNATURES = ("DKIM-Signature", "ARC-Message-Signature")
 SEALED = {
     "multipart/signed",
     "multipart/encrypted",
@@ -81,7 +82,8 @@ class Disclaimer(Milter.Base):
     def eom(self):
         self.content.seek(0)
         message = mime.message_from_file(self.content)
-        if any(is_sealed(part) for part in outer_parts(message)):
+        is_signed = any(name in message for name in SIGNATURES)
+        if is_signed or any(is_sealed(part) for part in outer_parts(message)):
             return Milter.CONTINUE
 
         before = Counter(map(str.lower, message))

@@ -127,7 +127,8 @@ enum mkit_verdict {
     MKIT_ACCEPT = 3,   /* take it without asking the filter any more */
     MKIT_TEMPFAIL = 4, /* refuse it for now */
     MKIT_NOREPLY = 7,  /* no answer, where none was negotiated */
-    MKIT_SKIP = 8,     /* body: no more chunks of this message */
+    MKIT_SKIP = 8,     /* header, eoh, body: no more of that kind of this message; STRICT: CONTINUE
+                          at all other steps */
     MKIT_ALL_OPTS = 10 /* negotiate only: everything that the MTA offers */
 };
 
@@ -183,7 +184,8 @@ struct mkit_event {
     union {                        /* what came with it */
         struct {                   /* CONNECT */
             struct mkit_text host; /* as the MTA named the client; may be empty */
-            union {                /* family AF_UNSPEC: the MTA does not know the address */
+            union {                /* family AF_UNSPEC: the MTA does not know the address. A scope
+                                      that is neither a number nor an interface here is 0 */
                 struct sockaddr sa;
                 struct sockaddr_in in;
                 struct sockaddr_in6 in6;
@@ -228,8 +230,9 @@ struct mkit_limits {
     size_t packet;       /* bytes of data in one packet; default 1 MiB, COMPATIBLE 65535 */
     size_t macros;       /* bytes of one macro packet; default 64 KiB */
     size_t recipients;   /* of one message; default 65536 */
-    size_t header_bytes; /* of all headers of one message; default 16 MiB */
-    size_t output;       /* bytes that may wait for the MTA before a call writes; default 256 KiB */
+    size_t header_bytes; /* of all headers of one message; default no limit: they are handed on */
+    size_t output;       /* bytes that may wait for the MTA before a call writes, and before packets
+                            wait as well; default 256 KiB */
 };
 
 /* How a step is answered whose callback failed. */
@@ -256,9 +259,14 @@ struct mkit_filter {
     /* Comes before a run of callbacks of any number of sessions. */
     void (*enter_batch)(void *data);
     void (*leave_batch)(void *data); /* comes after it */
+    int log_level; /* the least severe MKIT_LOG_* that `log` gets; 0: MKIT_LOG_INFO. With
+                      MKIT_LOG_DEBUG each answer to the MTA is a line */
     /* A line for the log, without line end. `session` is NULL if none is concerned. Called from
      * any thread, inside or outside a batch. */
     void (*log)(void *data, int level, const struct mkit_session *session, const char *line);
+    /* Says in a few words where a callback of the session stands that does not return, for the line
+     * about it. Called from any thread, outside a batch. */
+    void (*where)(void *data, const struct mkit_session *session, char *text, size_t size);
 };
 
 /* -------------------------------------------------------------------------------- session */
@@ -267,7 +275,8 @@ struct mkit_filter {
 enum mkit_next {
     MKIT_NEED_INPUT = 0, /* feed it more */
     MKIT_EVENT = 1,      /* an event to be answered */
-    MKIT_CLOSED = 2      /* the session has ended as it should */
+    MKIT_CLOSED = 2,     /* the session has ended as it should */
+    MKIT_NEED_OUTPUT = 3 /* write what waits for the MTA first, then call again */
 };
 
 /* Makes the session of one connection. Returns NULL without memory. `filter` is borrowed. */
@@ -277,8 +286,9 @@ MKIT_API struct mkit_session *mkit_session_new(const struct mkit_filter *filter)
 MKIT_API void mkit_session_free(struct mkit_session *session);
 
 /* Hands over bytes from the MTA. They are borrowed until mkit_session_next returns something
- * else than MKIT_EVENT; only an incomplete packet at the end is then copied. All earlier bytes
- * must have been used up. Returns 0, MKIT_EBUSY if they were not, or the session's error. */
+ * else than MKIT_EVENT and MKIT_NEED_OUTPUT; only an incomplete packet at the end is then copied.
+ * All earlier bytes must have been used up. Returns 0, MKIT_EBUSY if they were not, or the
+ * session's error. */
 MKIT_API int mkit_session_feed(struct mkit_session *session, const void *data, size_t len);
 
 /* Copies input that is still borrowed into the session, so that the caller may reuse its memory.
@@ -302,8 +312,10 @@ MKIT_API void mkit_session_eof(struct mkit_session *session);
 MKIT_API void mkit_session_end(struct mkit_session *session);
 
 /* Gets the next event. Returns MKIT_EVENT (answer it by mkit_session_answer; until then every
- * call returns MKIT_EBUSY), MKIT_NEED_INPUT, MKIT_CLOSED after a regular end, or the error that
- * ended the session. Abort and close events come before the end is told. */
+ * call returns MKIT_EBUSY), MKIT_NEED_INPUT, MKIT_NEED_OUTPUT, MKIT_CLOSED after a regular end, or
+ * the error that ended the session. Abort and close events come before the end is told. No packet
+ * is begun while more than limits.output waits, so replies take at most that and one packet; input
+ * then stays borrowed (see mkit_session_keep_input). */
 MKIT_API int mkit_session_next(struct mkit_session *session, struct mkit_event *event);
 
 /* Answers the event with a verdict or a negative error (see mkit_callback). Returns 0;
@@ -386,7 +398,8 @@ MKIT_API int mkit_setreply(struct mkit_session *session, const char *rcode, cons
  * functions down to mkit_replacebody: end of message only (sheet 5.4), else MKIT_ESTEP.
  * MKIT_EACTION if the action was not negotiated, MKIT_EINVAL or MKIT_ETEXT for arguments that
  * cannot be sent, MKIT_ETOOBIG past 65535 bytes, MKIT_ECLOSED or MKIT_ETIMEOUT if the MTA is gone.
- * A failing call sends nothing. Values use LF and white space for folds. */
+ * A failing call sends nothing. Values use LF and white space for folds; strict: CR LF is taken as
+ * LF, and a line of white space alone is refused. */
 MKIT_API int mkit_addheader(struct mkit_session *session, const char *name, const char *value);
 
 /* Inserts a header: index 0 is above all headers, the MTA's own Received included. */
@@ -452,7 +465,10 @@ struct mkit_server_options {
     int linger;   /* seconds that a worker thread without work stays; default 10, -1 none */
     int progress; /* milliseconds; an end of message callback that wrote nothing for so
                      long gets progress sent for it; default 30000, -1 none */
+    int grace; /* seconds that callbacks may still take when all connections are ended; what has not
+                  returned by then is left behind: see mkit_server_abort; default 5, -1 none */
     enum mkit_poller poller; /* how it waits for its sockets */
+    bool adopts; /* connections may be adopted while it runs: it runs without a socket, too */
 };
 
 /* Settings of a listening socket. */
@@ -474,6 +490,7 @@ struct mkit_server_stats {
     uint64_t failures; /* sessions that ended by an error */
     unsigned open;     /* connections now */
     unsigned threads;  /* worker threads now */
+    unsigned left;     /* threads that were left behind and have not returned */
 };
 
 /* Makes a server that runs `filter` (borrowed). `options` may be NULL. NULL without memory or
@@ -491,11 +508,21 @@ MKIT_API void mkit_server_free(struct mkit_server *server);
  * gets a static text. */
 MKIT_API int mkit_check_spec(const char *spec, const char **why);
 
+/* Whether two specifications, such as unix:/run/x and local:/run/x, stand for the same socket.
+ * False if one of them cannot be understood. May look host and service names up. */
+MKIT_API bool mkit_same_spec(const char *one, const char *other);
+
 /* Binds and listens: unix:PATH, local:PATH, PATH, inet:PORT[@HOST], inet6:PORT[@HOST], fd:N (sheet
- * 5.2). May be called several times before mkit_server_run. `options` may be NULL.
- * MKIT_ESPEC, MKIT_ESOCKET (errno is set); mkit_server_why says more. */
+ * 5.2). May be called several times, also while the server runs: it then accepts there at once.
+ * Of programs that open the same unix socket at the same time one succeeds: the socket's folder is
+ * locked (flock) meanwhile. `options` may be NULL. Returns 0, MKIT_ESPEC, MKIT_ESOCKET (errno is
+ * set), MKIT_ENOMEM, or MKIT_EBUSY if the server is ending; mkit_server_why says more. */
 MKIT_API int mkit_server_listen(struct mkit_server *server, const char *spec,
                                 const struct mkit_listen_options *options);
+
+/* Gives the sockets that `from` has opened to `to`, with a stop that `from` was told. Neither may
+ * run. Returns 0, or MKIT_EBUSY if `from` runs. */
+MKIT_API int mkit_server_hand_over(struct mkit_server *from, struct mkit_server *to);
 
 /* Serves one connection that exists already, a socketpair's end for example. The server owns the
  * descriptor from now on and closes it, unless this fails: MKIT_EBUSY if it is served already or
@@ -503,32 +530,59 @@ MKIT_API int mkit_server_listen(struct mkit_server *server, const char *spec,
 MKIT_API int mkit_server_adopt(struct mkit_server *server, int fd);
 
 /* Serves until mkit_server_stop or mkit_server_abort, in this thread and workers. Returns 0 after
- * it, MKIT_EBUSY if it runs already, MKIT_ETHREAD, MKIT_ESOCKET, MKIT_ENOMEM. Sockets stay open for
- * a new run unless the stop closed them. `poke`, if not NULL, is called in this thread whenever
+ * it, MKIT_EINVAL if there is nothing to serve (neither a socket nor a connection, and
+ * options.adopts is not set), MKIT_EBUSY if it runs already, MKIT_ETHREAD, MKIT_ESOCKET,
+ * MKIT_ENOMEM. Connections that end are shut down, for copies in other processes as well; so are
+ * sockets that this process has opened, when a stop closes them. Otherwise sockets stay open for a
+ * new run unless the stop closed them. `poke`, if not NULL, is called in this thread whenever
  * mkit_server_poke_fd was written to; a nonzero return aborts the server. Workers block the signals
  * that this thread blocks, and no others. */
 MKIT_API int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg), void *arg);
+
+/* In a child that was forked while the server ran: closes the child's copies of its sockets and
+ * connections, which the parent goes on with, and touches no files. The child's server is then of
+ * no use, not even to be freed: what the thread that forked still does with a connection there (a
+ * callback's calls, for example) fails and reaches nobody. */
+MKIT_API void mkit_server_forked(struct mkit_server *server);
 
 /* Forgets a stop or abort that was asked for while the server did not run: else the next run ends
  * at once. MKIT_EBUSY if it runs. */
 MKIT_API int mkit_server_renew(struct mkit_server *server);
 
+/* Lets another server take over without a trace: accepts no new connections (those that wait
+ * already are taken; the sockets are closed and their paths removed, unless another program has put
+ * its own there), and keeps each connection until its MTA ends it, `seconds` at most, 0 for 3600;
+ * then drains as mkit_server_stop does. No MTA connects again within an SMTP session: one whose
+ * connection is closed between messages answers its next MAIL with 451. Returns at once; from any
+ * thread and callback. */
+MKIT_API void mkit_server_retire(struct mkit_server *server, unsigned seconds);
+
 /* Ends a server gracefully: no new connections (the sockets are closed and their paths removed, for
  * the next program to take), those outside a message are closed, those inside one finish, at most
- * `drain` seconds; then they are ended as by mkit_server_abort. A callback that runs is waited for,
- * however long it takes. Returns at once; from any thread and callback. A second stop changes
- * nothing. */
+ * `drain` seconds; then they are ended as by mkit_server_abort. Returns at once; from any thread
+ * and callback, and from a signal handler. A second stop changes nothing. */
 MKIT_API void mkit_server_stop(struct mkit_server *server);
 
 /* Ends all connections at once, also those that a stop lets finish; each gets its abort and close
- * callbacks. A callback that runs is waited for. Returns at once; from any thread and callback. */
+ * callbacks. A callback that runs is waited for, `grace` seconds at most. One that has not returned
+ * by then is left behind: its connection is closed, a line is logged, mkit_server_run returns
+ * without it. What it uses stays: its session, and the server, which mkit_server_free then leaves
+ * alone. The filter must stay as long as stats.left is not 0. If it returns after all, abort and
+ * close follow in its thread. Returns at once; from any thread and callback, and from a signal
+ * handler. */
 MKIT_API void mkit_server_abort(struct mkit_server *server);
+
+/* Goes one step further towards the end: stop; if that was called already, abort; if that was, what
+ * is still in a callback is left behind at once. For a second signal. Called as mkit_server_abort.
+ */
+MKIT_API void mkit_server_hurry(struct mkit_server *server);
 
 /* A descriptor: any byte written to it wakes mkit_server_run (for signal handlers). */
 MKIT_API int mkit_server_poke_fd(const struct mkit_server *server);
 
 /* Puts the address of listening socket `index` as a specification into `text`, with the real port
- * if the system chose it. Returns 0, or MKIT_EINVAL if there is none. */
+ * if the system chose it; fd:N for an inherited one that is neither a unix socket with a path nor
+ * inet or inet6. Returns 0, or MKIT_EINVAL if there is no such socket. */
 MKIT_API int mkit_server_address(struct mkit_server *server, size_t index, char *text, size_t size);
 
 /* Why the last call of this thread failed on this server: one line. "" if none did; valid until the

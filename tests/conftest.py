@@ -1,8 +1,10 @@
 """What holds for all tests in Python: where CI=true, a skipped test is a failed one; the programs
 that tests start get SIGINT and SIGHUP, also where this run is in a shell's background or under
-nohup; and no example of a property fails because the machine was busy."""
+nohup; no example of a property fails because the machine was busy; and no process takes more memory
+than MEMORY, so that a limit that fails fails its test and not the machine."""
 
 import os
+import resource
 import signal
 
 import hypothesis
@@ -19,6 +21,14 @@ for number, usual in (
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
+
+#: Bytes for each process of a run, and for those that it starts; 512 stacks take half of it.
+MEMORY = 8 << 30
+
+if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # what it reserves for itself would count
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = min(each for each in (soft, hard, MEMORY) if each != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def _as_failure(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -6,6 +6,7 @@ Subclass `Base`, override the callbacks you need, and serve the class: with `run
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,10 @@ __version__: str = milter._version
 
 #: Makes the object of each connection for `runmilter`; set it to your class.
 factory: Callable[[], Any] = Milter
+
+# The last number that uniqueID gave, and its lock: programs with a runmilter of their own use them.
+_seq = 0
+_seq_lock = threading.Lock()
 
 __all__ = [
     "MACRO_CALLBACKS",

@@ -52,6 +52,21 @@ _ACTION_NAMES = {
 }
 
 
+def macro_lists(methods: object) -> dict[int, list[str]]:
+    """Return the lists that are sent for what methods ask for by @symlist: by stage, their names
+    and the usual ones."""
+    wanted = {MACRO_CALLBACKS[name]: names for name, names in symlists(methods).items()}
+    if milter.M_EOM in wanted:
+        # Sendmail uses the list for EOM only where it has one for EOH.
+        wanted.setdefault(milter.M_EOH, ())
+    lists = {}
+    for stage, names in wanted.items():
+        usual = [name for name in _USUAL_MACROS[stage] if name not in names]
+        room = max(_MOST_MACROS - len(names), 0)
+        lists[stage] = [*names, *usual[:room]]
+    return lists
+
+
 class DisabledAction(RuntimeError):
     """An action was called that is not in the set negotiated with the MTA; its text names it."""
 
@@ -218,14 +233,8 @@ class Base:
 
     def _send_symlists(self) -> None:
         """Ask for the macros that @symlist names."""
-        wanted = {MACRO_CALLBACKS[name]: names for name, names in symlists(type(self)).items()}
-        if milter.M_EOM in wanted:
-            # Sendmail uses the list for EOM only where it has one for EOH.
-            wanted.setdefault(milter.M_EOH, ())
-        for stage, names in wanted.items():
-            usual = [name for name in _USUAL_MACROS[stage] if name not in names]
-            room = max(_MOST_MACROS - len(names), 0)
-            self._ctx.setsymlist(stage, " ".join([*names, *usual[:room]]))
+        for stage, names in macro_lists(type(self)).items():
+            self._ctx.setsymlist(stage, " ".join(names))
 
     # -------------------------------------------------------------------------------- actions
 

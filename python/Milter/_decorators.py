@@ -38,6 +38,9 @@ MACRO_CALLBACKS: dict[str, int] = {
     "eoh": milter.M_EOH,
 }
 
+#: What @decode takes.
+_STRATEGIES = ("bytes", "strict", "ignore", "replace", "surrogateescape")
+
 #: What a function's bits for negotiation are kept under.
 MARK = "milter_protocol"
 #: What a @noreply function's original is kept under, together with the function itself.
@@ -99,8 +102,14 @@ def decode(strategy: str) -> Callable[[F], F]:
     """Choose how envfrom, envrcpt or header get their text.
 
     strategy: 'bytes' passes bytes; 'strict' passes str, or bytes where the value is not UTF-8;
-    'ignore', 'replace' and 'surrogateescape' (the default) pass str by that error handler.
+    'ignore', 'replace' and 'surrogateescape' (the default) pass str by that error handler. Raises
+    ValueError for any other one, the name of an encoding for example.
     """
+    if strategy not in _STRATEGIES:
+        raise ValueError(
+            f"@decode({strategy!r}): it must be 'bytes', 'strict', 'ignore', 'replace' or "
+            "'surrogateescape'; all but 'bytes' decode UTF-8"
+        )
 
     def decorate(func: F) -> F:
         func.error_strategy = strategy  # type: ignore[attr-defined]
@@ -125,10 +134,10 @@ def symlist(*names: str) -> Callable[[F], F]:
     return decorate
 
 
-def symlists(klass: type | None) -> dict[str, tuple[str, ...]]:
-    """Return what a class asks for by @symlist: names of macros by callback."""
+def symlists(methods: object) -> dict[str, tuple[str, ...]]:
+    """Return what the methods of a class ask for by @symlist: names of macros by callback."""
     found = {
-        name: getattr(getattr(klass, name, None), "_symlist", None) for name in MACRO_CALLBACKS
+        name: getattr(getattr(methods, name, None), "_symlist", None) for name in MACRO_CALLBACKS
     }
     return {name: names for name, names in found.items() if names is not None}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -10,12 +10,13 @@ import milter
 
 T = TypeVar("T")
 
-_ids = itertools.count(1)
-
 
 def uniqueID() -> int:
     """Return a number that no other call in this process returns: 1, 2, 3, ...; from any thread."""
-    return next(_ids)
+    package: Any = sys.modules[__package__]
+    with package._seq_lock:
+        package._seq += 1
+        return int(package._seq)
 
 
 def param2dict(params: Iterable[str]) -> dict[str, str | None]:

@@ -23,16 +23,21 @@ def runmilter(
     *,
     drain: int = 30,
     progress: float = 30,
+    grace: int = 5,
 ) -> None:
     """Serve `Milter.factory` on a socket until Milter.stop() or a signal; returns None then.
 
     name: of the filter, for logs. socketname: see Server. timeout: seconds that an MTA may be
     silent, 0 for the default. rmsock: remove a socket file that nobody answers on. drain: seconds
     that open messages may take to finish after a stop. progress: after so many seconds of an eom
-    callback that sends nothing, its MTA is told to wait on; 0 for never. Flags, exception policy
-    and backlog are those of the module-level functions. In the main thread SIGTERM and SIGHUP stop
-    and SIGINT aborts, where the program has set no handlers. May be called again. Raises
-    milter.error if it cannot listen, or runs already, TypeError for a socketname that is no str.
+    callback that sends nothing, its MTA is told to wait on; 0 for never. grace: seconds that
+    callbacks may take once all connections are ended; then they are left behind. Flags, exception
+    policy and backlog are those of the module-level functions. In the main thread SIGTERM and
+    SIGHUP stop and SIGINT aborts, where the program has set no handlers, from before the socket is
+    opened; a second signal ends sooner. A socket that milter.opensocket() has opened is served; it
+    must be the one of socketname.
+    A Milter.stop() from before ends it as soon as it begins. May be called again. Raises
+    milter.error if it cannot listen, or runs already, TypeError for a socketname that is not a str.
     """
     if not isinstance(socketname, str):  # often a setting that is missing
         kind = type(socketname).__name__
@@ -48,9 +53,10 @@ def runmilter(
         exception_policy=policy,
         drain=drain,
         progress=progress,
+        grace=grace,
         remove_stale=rmsock,
     )
-    server._serve(lambda: milter._run_as_main(server._server))
+    server._serve(lambda begin: milter._run_as_main(server._server, begin, socketname))
 
 
 def negotiate_callback(ctx: milter.Context, opts: list[int]) -> int:

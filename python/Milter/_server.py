@@ -13,10 +13,10 @@ import re
 import socket as sockets
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import milter
 
@@ -25,6 +25,8 @@ from ._sockets import Socket
 
 #: The largest number that a setting may have.
 _MOST = (1 << 31) - 1
+#: Seconds that callbacks may take when a stop's timeout is over.
+_MOMENT = 0.2
 
 
 class Stats(NamedTuple):
@@ -42,6 +44,8 @@ class Stats(NamedTuple):
     open: int
     #: Worker threads now.
     threads: int
+    #: Threads that were left behind in a callback and have not returned.
+    left: int
 
 
 #: The most that the system has for a user or group; the number after it means "leave it".
@@ -74,6 +78,22 @@ def name_of(factory: Callable[[], Any]) -> str:
     return Path(code.co_filename if code else sys.argv[0] or "milter").stem
 
 
+#: The limits of a connection, for `Server` and `milterkit run --limit`: bytes of one packet, bytes
+#: of one packet of macros, recipients of one message, bytes of its headers, and bytes that may wait
+#: for an MTA that does not read. docs/limits.md has their defaults.
+LIMITS: Final = ("packet", "macros", "recipients", "header_bytes", "output")
+
+
+def _limits(given: Mapping[str, int]) -> tuple[int, ...]:
+    """The limits in the engine's order."""
+    for name, value in given.items():
+        if name not in LIMITS:
+            raise milter.error(f"limits: there is no {name!r}, only {', '.join(LIMITS)}")
+        if not 0 <= value <= _MOST:
+            raise milter.error(f"limits: {name}: {value} is not from 0 to {_MOST}")
+    return tuple(given.get(name, 0) for name in LIMITS)
+
+
 class Server:
     """Serves a filter on a socket. Several may run at once in one process.
 
@@ -92,6 +112,9 @@ class Server:
         limit).
     max_threads: callbacks past it wait (0: 512). docs/limits.md tells more of both.
     drain: seconds that open messages may take to finish after a stop.
+    grace: seconds that callbacks may still take once all connections are ended. One that has not
+        returned by then is left behind: its connection is closed, the log says where it stands, and
+        the server ends without it.
     progress: after so many seconds in which an eom callback has sent nothing, progress is sent for
         it, again and again, so that its MTA waits on (0: never).
     mode, owner, group: of a unix socket; else the umask and the process decide.
@@ -100,10 +123,13 @@ class Server:
         and sys.unraisablehook where the program has set one.
     log_messages: log a line at INFO for each verdict that decides about a message, a recipient or a
         client: "NAME: connection 3 (...), queue id 4ABC: rejected at envrcpt".
+    limits: what a peer may send or make the server hold, by the names in LIMITS; what is not named,
+        or 0, has its default.
 
     Raises milter.error when it cannot listen or serve. In the process that runs it only: a fork
-    of a running server cannot use it, and a child that a callback forks ends where it leaves the
-    callback, so that one process answers the MTA.
+    of a running server cannot use it and has no copies of its sockets, and a child that is forked
+    in a callback (or a log handler, or a destructor that runs there) ends where it leaves that, so
+    that one process answers the MTA.
     """
 
     def __init__(
@@ -120,12 +146,14 @@ class Server:
         max_threads: int = 0,
         drain: int = 30,
         progress: float = 30,
+        grace: int = 5,
         mode: int | None = None,
         owner: str | int | None = None,
         group: str | int | None = None,
         remove_stale: bool = True,
         logger: logging.Logger | None = None,
         log_messages: bool = False,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
         if not callable(factory):
             raise TypeError("factory must be callable")
@@ -143,6 +171,7 @@ class Server:
             ("max_threads", max_threads, _MOST),
             ("drain", drain, _MOST),
             ("progress", progress, _MOST // 1000),
+            ("grace", grace, _MOST),
             ("mode", mode or 0, 0o7777),
         ):
             if not 0 <= value <= most:
@@ -168,8 +197,10 @@ class Server:
             max_connections=max_connections,
             max_threads=max_threads,
             progress=math.ceil(progress * 1000) or -1,  # the same
+            grace=grace or -1,
             logger=logger,
             log_messages=log_messages,
+            limits=_limits(limits or {}),
         )
         self._thread: threading.Thread | None = None
         self._raised: BaseException | None = None
@@ -185,7 +216,6 @@ class Server:
                     Socket.parse(self._socket)
                 except ValueError as error:
                     raise milter.error(str(error)) from None
-            self._server.renew()
             try:
                 self._server.listen(self._socket, *self._listening)
             except milter.error as error:
@@ -232,9 +262,11 @@ class Server:
         """Serve in this thread until `stop` or `abort`, or a signal.
 
         In the main thread Python's signal handlers run meanwhile; where the program has set none,
-        SIGTERM and SIGHUP stop and SIGINT aborts. In other threads signals are left alone. The
-        socket is closed at the end; serving again opens it anew. Raises milter.error if it cannot
-        listen, or runs already.
+        SIGTERM and SIGHUP stop and SIGINT aborts. That holds from the call on, before the socket is
+        opened. asyncio.run's handler for SIGINT does not count as the program's: it cancels a task
+        in a loop that does not run meanwhile. In other threads signals are left alone. The socket
+        is closed at the end; serving again opens another one. A `stop` or `abort` from before ends
+        it as soon as it begins. Raises milter.error if it cannot listen, or runs already.
         """
         self._check_not_started()
         self._serve(self._server.run)
@@ -243,13 +275,16 @@ class Server:
         if self._thread is not None and self._thread.is_alive():
             raise milter.error("the server runs already")
 
-    def _serve(self, run: Callable[[], None]) -> None:
-        self.open()
-        self._tell_start()
-        try:
-            run()
-        finally:
-            self._tell_end()
+    def _serve(self, run: Callable[[Callable[[], None]], None]) -> None:
+        """Serves by what opens the server, by its argument, once signals are taken."""
+        with contextlib.ExitStack() as ending:
+
+            def begin() -> None:
+                self.open()
+                ending.callback(self._tell_end)
+                self._tell_start()
+
+            run(begin)
 
     def _tell_start(self) -> None:
         """Logs where it serves."""
@@ -290,7 +325,7 @@ class Server:
 
     def _serve_in_thread(self) -> None:
         try:
-            self._server.run()
+            self._server.run(self.open)
         except BaseException as raised:  # it is raised again in join
             self._raised = raised
         finally:
@@ -299,8 +334,10 @@ class Server:
     def join(self, timeout: float | None = None) -> bool:
         """Wait until a started server has ended, at most timeout seconds; returns whether it has.
 
-        Raises what ended it, if that was an error. Not from a callback, which it would wait for.
+        Raises what ended it, if that was an error; milter.error in a callback of this server, which
+        would wait for itself.
         """
+        self._check_not_in_callback("join")
         thread = self._thread  # another thread may join it as well
         if thread is not None:
             thread.join(timeout)
@@ -315,24 +352,53 @@ class Server:
     def stop(self, timeout: float | None = None) -> None:
         """End gracefully: no new connections, open messages finish, for `drain` seconds at most.
 
-        A callback that runs longer is waited for; a message that is not at its end is then aborted.
-        A second stop changes nothing; `abort` ends a drain. Returns at once, unless timeout is
-        given: then a started server is waited for, and aborted after so many seconds. From any
-        thread; from a callback without timeout only. One that is open but does not serve yet ends
-        as soon as `serve_forever` begins.
+        A message that is not at its end by then is aborted, and a callback that has not returned
+        `grace` seconds later is left behind. A second stop changes nothing; `abort` ends a drain.
+        Returns at once, unless timeout is given: then a server that `start` has started is aborted
+        after so many seconds, what is still in a callback is left behind a moment later, and it has
+        ended when this returns. From any thread; with timeout in a callback of this server, which
+        would wait for itself, it raises milter.error and stops nothing. One that does not serve yet
+        ends as soon as `serve_forever` begins; `start` forgets it.
         """
+        if timeout is not None:
+            self._check_not_in_callback("stop with a timeout")
         self._server.stop()
         if timeout is not None and not self.join(timeout):
             self._server.abort()
-            self.join()
+            if not self.join(_MOMENT):
+                self._server.abandon()
+                self.join()
+
+    def retire(self, timeout: int = 3600) -> None:
+        """Make room for another server without a trace: accept no new connections (those that wait
+        already are served), and keep each one until its MTA ends it, for timeout seconds at most.
+
+        What is left then is drained as by `stop`. MTAs do not connect again within an SMTP session:
+        one whose connection a stop has closed between two messages gets 451 for the next. Sendmail
+        keeps an idle session for an hour, Postfix for 300 seconds. Start the other server on the
+        same socket first. Returns at once; from any thread. Raises milter.error for a timeout that
+        is not from 1 to 2147483647.
+        """
+        if not 1 <= timeout <= _MOST:
+            raise milter.error(f"timeout: {timeout} is not from 1 to {_MOST}")
+        self._server.retire(timeout)
+
+    def _check_not_in_callback(self, what: str) -> None:
+        if self._server.in_callback():
+            raise milter.error(
+                f"{what}: this callback would wait for itself: call stop() without a timeout"
+            )
 
     def abort(self) -> None:
-        """End all connections at once; each gets its abort and close callbacks. From any thread."""
+        """End all connections at once; each gets its abort and close callbacks.
+
+        What is still in a callback `grace` seconds later is left behind. From any thread.
+        """
         self._server.abort()
 
     def abandon(self) -> None:
-        """End all connections at once, and do not wait for this server: nor does the program when
-        it ends. For one with a callback that does not return."""
+        """End all connections at once, and leave behind what is in a callback that does not return.
+        From any thread."""
         self._server.abandon()
 
     def __enter__(self) -> Server:

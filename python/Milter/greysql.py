@@ -37,8 +37,8 @@ class Greylist:
 
     dbname: the file of the database, made if it is missing; its folder must be there.
     grey_time: minutes after its first attempt until another one is taken.
-    grey_expire: hours until a triple that was not tried again is forgotten. grey_retain: days
-    until one that was taken is, if no message comes. Methods may be called from any thread.
+    grey_expire: hours until a triple that was not tried again counts as new. grey_retain: days
+    until one that was taken does, if no message comes. Methods may be called from any thread.
     Raises sqlite3.Error, with the name, for a file that cannot be made, opened or read.
     """
 
@@ -96,13 +96,15 @@ class Greylist:
         return int(count)
 
     def clean(self, timeinc: float = 0) -> int:
-        """Forget what is too old; returns how many triples that were. timeinc: as in check."""
+        """Forget triples that were last seen before the retain time; returns how many those were.
+
+        timeinc: as in check. A triple that was never taken stays as long, though check takes it for
+        a new one after grey_expire.
+        """
         now = time.time() + timeinc
         with self._lock:
             return self.conn.execute(
-                "delete from greylist where (cnt > 0 and lastseen < ?)"
-                " or (cnt = 0 and firstseen < ?)",
-                (now - self.greylist_retain, now - self.greylist_expire),
+                "delete from greylist where lastseen < ?", (now - self.greylist_retain,)
             ).rowcount
 
     def export_csv(self, fp: TextIO) -> None:

@@ -35,8 +35,8 @@ class _OwnCtx(TestCtx):
     def _make(self) -> None:
         self._mixin._setctx(self)
 
-    def _find(self, name: str) -> Any:
-        return getattr(super(TestBase, self._priv), name)
+    def _methods(self) -> Any:
+        return super(TestBase, self._priv)
 
     def addrcpt(self, rcpt: str, params: str | None = None) -> None:
         super().addrcpt(rcpt, params)

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import milter
 import mime
 
+from Milter._base import macro_lists
 from Milter._decorators import MACRO_CALLBACKS, OPTIONAL_CALLBACKS, symlists
 from Milter.testing.draft import Draft, Envelope, Header
 from Milter.testing.text import bracketed, to_bytes, to_str
@@ -45,7 +46,7 @@ class TestCtx:
     `_reply` (a tuple), `_addrcpt` (address, parameters), `_delrcpt`, `_bodyreplaced`, `_body` (a
     file of the whole message), `_headerschanged`, `_msg` (the message with its headers changed),
     `_envfromchanged`, `_sender`, `_sender_params`, `_quarantined`; in `_symlist`, by stage, the
-    names of macros that were asked for.
+    names of macros that were asked for. In a callback with such a list, getsymval knows these only.
     """
 
     __test__ = False  # for pytest: it is no test itself
@@ -89,13 +90,21 @@ class TestCtx:
         return before
 
     def getsymval(self, name: str) -> str | None:
-        """Return a macro that `_setsymval` has set, with or without braces, or None."""
-        return self._macros.get(name.strip("{}"))
+        """Return a macro that `_setsymval` has set, with or without braces, or None.
+
+        In a callback that has asked for macros the others are hidden. (A real MTA sends the usual
+        ones with those that @symlist names.)
+        """
+        plain = name.strip("{}")
+        stage = MACRO_CALLBACKS.get(self._stage or "")
+        asked = None if stage is None else self._symlist[stage]
+        hidden = asked is not None and to_bytes(plain) not in {each.strip(b"{}") for each in asked}
+        return None if hidden else self._macros.get(plain)
 
     def setsymlist(self, stage: int, macros: str) -> None:
         """Record the macros asked for, as bytes; in negotiate only."""
         self._need("negotiate", "setsymlist")
-        self._symlist[stage] = set(to_bytes(macros).split())
+        self._symlist[stage] = _names(macros)
 
     def setreply(self, rcode: str, xcode: str | None = None, *msg: str | None) -> None:
         """Record the reply."""
@@ -171,9 +180,9 @@ class TestCtx:
 
     # ------------------------------------------------------------------------------ the MTA's side
 
-    def _find(self, name: str) -> Any:
-        """The filter's callback of that name."""
-        return getattr(self._priv, name)
+    def _methods(self) -> Any:
+        """What has the filter's callbacks."""
+        return self._priv
 
     def _call(self, name: str, *args: Any) -> int:
         """Call a callback, unless it was negotiated that it is not wanted; returns its answer."""
@@ -182,7 +191,7 @@ class TestCtx:
             return milter.CONTINUE
         self._stage = name.removesuffix("_bytes")
         try:
-            result: int = self._find(name)(*args)
+            result: int = getattr(self._methods(), name)(*args)
         finally:
             self._stage = None
         return result
@@ -198,12 +207,19 @@ class TestCtx:
 
     def _negotiate(self) -> int:
         self._make()
+        self._symlist = [None] * 7
         self._opts = list(self.default_opts)
         result = self._call("negotiate", self._opts)
         self._protocol = self._opts[1] if result != milter.ALL_OPTS else 0
-        for name, macros in symlists(type(self._priv)).items():  # without the usual ones
-            self._symlist[MACRO_CALLBACKS[name]] = set(map(to_bytes, macros))
+        self._leave_out_usual()
         return result
+
+    def _leave_out_usual(self) -> None:
+        """Keep of the lists what @symlist names, without the usual ones that are sent with it."""
+        asked = {MACRO_CALLBACKS[name]: names for name, names in symlists(self._methods()).items()}
+        for stage, sent in macro_lists(self._methods()).items():
+            if self._symlist[stage] in (None, _names(" ".join(sent))):  # not the filter's own
+                self._symlist[stage] = _names(" ".join(asked[stage])) if stage in asked else None
 
     def _connect(
         self, host: str = "localhost", helo: str | None = "spamrelay", ip: str = "1.2.3.4"
@@ -318,6 +334,11 @@ def _pairs(msg: Message) -> list[tuple[str, str]]:
     """The headers of a message, to be changed in place."""
     pairs: list[tuple[str, str]] = msg._headers  # type: ignore[attr-defined]
     return pairs
+
+
+def _names(macros: str) -> set[bytes]:
+    """A list of macros as it is recorded."""
+    return set(to_bytes(macros).split())
 
 
 def _text(value: str | bytes | None) -> str:

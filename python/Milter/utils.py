@@ -7,7 +7,6 @@ import re
 import socket
 from binascii import Error, a2b_base64, a2b_qp
 from collections.abc import Iterable
-from email.utils import parseaddr as standard
 from fnmatch import fnmatchcase
 
 __all__ = [
@@ -176,29 +175,111 @@ def parse_addr(t: str) -> list[str]:
     return [user, domain]
 
 
+# The address of a header is read as pieces, each with a letter for its kind: q, a text in quotes;
+# l, a literal such as [192.0.2.1]; a space; w, a word; c, a comment; a mark stands for itself. What
+# an address looks like is then a pattern of these letters.
+_PIECE = re.compile(
+    r"""(?P<q>"(?:[^"\\]|\\.)*")|(?P<l>\[[^][]*\])|(?P<space>\s+)|(?P<w>[^\s"()<>,;:@[\]\\]+)"""
+    r"""|(?P<pair>\\.)|(?P<mark>.)""",
+    re.DOTALL,
+)
+_IN_COMMENT = re.compile(r"\\(?P<pair>.)|[()]|[^()\\]+|\\", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_BLANK = "[ c]*"
+_ADDRESS = re.compile(rf"{_BLANK}[wq]+{_BLANK}(?:@{_BLANK}[wl]{_BLANK})?")
+_ROUTE = re.compile(rf"{_BLANK}@[^:<>]*:")
+#: A name, in which an "@" behind a comma or in front of one would be another address; an address.
+_NAMED = re.compile(r"((?:[^<>@\"]*[,;])?[^<>,;\"]*)<([^<>]*)>?[ c,;]*")
+_PLAIN = re.compile(r"[ ,;]*([^<>,;]*)[ c,;]*")
+#: A group, "Friends: ...;".
+_LIST = re.compile(r"[^<>@,;:\"]*:(.*);[ c]*")
+_Pieces = list[tuple[str, str]]  # letter, text
+
+
+def _comment(t: str, at: int) -> tuple[str, int]:
+    """The text of a comment, without those in it, and where it ends; -1 if it does not."""
+    texts: list[str] = []
+    depth = 0
+    for found in _IN_COMMENT.finditer(t, at):
+        if found[0] in "()":
+            depth += 1 if found[0] == "(" else -1
+            if not depth:
+                return "".join(texts), found.end()
+        else:
+            texts.append(found["pair"] or found[0])
+    return "", -1
+
+
+def _pieces(t: str) -> _Pieces:
+    """A header's text as pieces; none if a comment does not end."""
+    pieces: _Pieces = []
+    at = 0
+    while found := _PIECE.match(t, at):
+        text, at = found[0], found.end()
+        if text == "(":
+            text, at = _comment(t, found.start())
+            if at < 0:
+                return []
+            pieces.append(("c", text))
+        else:
+            kinds = {"space": " ", "pair": "\\", "mark": text}
+            pieces.append((kinds.get(found.lastgroup or "", found.lastgroup or ""), text))
+    return pieces
+
+
+def _full_name(pieces: _Pieces) -> str:
+    """What people read as the name: without quotes, with one space for any number of them."""
+    words = [""]
+    for kind, text in pieces:
+        if kind in " c":
+            words.append("")
+        else:
+            words[-1] += _ESCAPED.sub(r"\1", text[1:-1]) if kind == "q" else text
+    name = " ".join(filter(None, words))
+    comments = " ".join(text for kind, text in pieces if kind == "c")
+    return f"{name} ({comments})" if name and comments else name or comments
+
+
+def _only_address(pieces: _Pieces) -> str:
+    """An address, or "" for what is none."""
+    if not _ADDRESS.fullmatch("".join(kind for kind, _ in pieces)):
+        return ""
+    return "".join(text for kind, text in pieces if kind not in " c")
+
+
 def parseaddr(t: str) -> tuple[str, str]:
     """Split the address of a header into the full name and the address; both "" if it is none.
 
-    Names that should have been quoted are taken too.
+    Names that should have been quoted are taken too. Several addresses are none, since programs do
+    not agree on which of them counts. The same under every version of Python.
 
     >>> parseaddr('"Full Name" <foo@example.com>')
     ('Full Name', 'foo@example.com')
     >>> parseaddr('God@heaven <@hop1.org,@hop2.net:jeff@spec.org>')
     ('God@heaven', 'jeff@spec.org')
+    >>> parseaddr('ann@example.org, bob@example.net')
+    ('', '')
     """
-    try:
-        found = standard(t)
-    except (RecursionError, IndexError):  # comments in comments without end
-        return "", ""
-    name, start, address = t.strip().partition("<")
-    if found[0] or not name or not address.endswith(">") or address.find(">") != len(address) - 1:
-        return found
-    if not start or "<" in address:
-        return found
-    address = address[:-1]
-    if address.startswith("@"):
-        address = address.partition(":")[2]
-    return name.strip().strip('"'), address
+    pieces = _pieces(t)
+    shape = "".join(kind for kind, _ in pieces)
+    if group := _LIST.fullmatch(shape):
+        pieces, shape = pieces[group.start(1) : group.end(1)], group[1]
+    if named := _NAMED.fullmatch(shape):
+        name, inside = named.span(1), named.span(2)
+        if route := _ROUTE.match(shape, *inside):
+            inside = (route.end(), inside[1])
+        return _full_name(pieces[slice(*name)]), _only_address(pieces[slice(*inside)])
+    if plain := _PLAIN.fullmatch(shape):
+        address = _only_address(pieces[slice(*plain.span(1))])
+        # A comment in front of the "@" counts twice: tests of the older package insist on that.
+        comments = [
+            text
+            for (kind, text), following in zip(pieces, f"{shape[1:]} ", strict=False)
+            if kind == "c" and address
+            for _ in range(2 if following == "@" else 1)
+        ]
+        return " ".join(comments), address
+    return "", ""
 
 
 def decode(s: str | bytes, convert_eols: str | None = None) -> bytes:
@@ -240,10 +321,11 @@ def _words(val: str) -> list[tuple[str, bytes, str]]:
 
 def _text(data: bytes, charset: str) -> str:
     try:
-        codec = codecs.lookup(charset)
-        known = codec.name.replace("-", "_") not in _NO_CHARSETS
-        if known and getattr(codec, "_is_text_encoding", True):
-            return codec.decode(data, "replace")[0]
+        if charset.isascii():  # from Python 3.17 on others raise
+            codec = codecs.lookup(charset)
+            known = codec.name.replace("-", "_") not in _NO_CHARSETS
+            if known and getattr(codec, "_is_text_encoding", True):
+                return codec.decode(data, "replace")[0]
     except LookupError:
         pass
     return data.decode("ascii")

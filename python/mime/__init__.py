@@ -57,7 +57,9 @@ __all__ = [
     "zipnames",
 ]
 
-#: Extensions of files that systems may run, separated by commas.
+#: Extensions of files that systems may run, separated by commas: the older package's list, which is
+#: not a current one. Microsoft keeps such a list, under the title "Blocked attachments in Outlook"
+#: at support.microsoft.com. Programs add to `bad_extensions`, which `check_ext` goes by.
 extlist = (
     "ade,adp,asd,asx,asp,bas,bat,chm,cmd,com,cpl,crt,dll,exe,hlp,hta,inf,ins,isp,js,jse,lnk,mdb,"
     "mde,msc,msi,msp,mst,ocx,pcd,pif,reg,scr,sct,shs,url,vb,vbe,vbs,wsc,wsf,wsh"
@@ -266,9 +268,9 @@ def defang(
 ) -> bool:
     """Replaces attachments that are not allowed and removes scripts; returns whether it did.
 
-    savname, check, scan_zip: as in check_name. scan_rfc822: whether to look into messages inside
-    of the message, also if they are encoded (which RFC 2046 forbids), MAX_ENCODED within each
-    other at most.
+    savname, check, scan_zip: as in check_name; check's default goes by the older package's list,
+    see `extlist`. scan_rfc822: whether to look into messages inside of the message, also if they
+    are encoded (which RFC 2046 forbids), MAX_ENCODED within each other at most.
     """
     return _defang(msg, 0, (savname, check, scan_zip), scan_rfc822)
 

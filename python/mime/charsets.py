@@ -16,11 +16,14 @@ _UTF_7 = frozenset(
 
 
 def codec_of(charset: str | None) -> str | None:
-    """The name of Python's codec for a charset; None if there is none."""
-    if charset and charset.lower() in _UTF_7:
+    """The name of Python's codec for a charset; None if there is none, or for another name than an
+    ASCII one: Python before 3.15 left other characters out, and from 3.17 on it raises."""
+    if not charset or not charset.isascii():
+        return None
+    if charset.lower() in _UTF_7:
         return "utf-7"
     try:
-        name = codecs.lookup(charset or "").name
+        name = codecs.lookup(charset).name
         b"-".decode(name, "replace")  # LookupError for codecs that make no text
     except (LookupError, ValueError):
         return None

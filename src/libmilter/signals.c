@@ -1,5 +1,5 @@
 /* The signals that end a filter. They are blocked wherever callbacks run, and taken by a thread
- * that does nothing but wait for them. */
+ * that does nothing but wait for them: a later one may ask for more than the first. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -24,7 +24,7 @@ static void *wait_for_signal(void *arg)
     sigset_t set;
     int signal;
     ending_signals(&set);
-    if (sigwait(&set, &signal) == 0 && !atomic_load(&ended))
+    while (sigwait(&set, &signal) == 0 && !atomic_load(&ended))
         got_signal(signal);
     return NULL;
 }

@@ -12,7 +12,8 @@
 
 enum {
     DEFAULT_TIMEOUT = 7210,
-    DRAIN = 5,         /* seconds; libmilter's smfi_main returns within as many */
+    DRAIN = 4, /* seconds; libmilter's smfi_main returns within five */
+    GRACE = 1,
     MAX_THREADS = 4096 /* libmilter knows no bound; callbacks of such programs often wait */
 };
 
@@ -34,7 +35,8 @@ static bool is_open;
 /* Made once and never freed, so that smfi_stop may use it at any time. */
 static _Atomic(struct mkit_server *) server;
 static atomic_bool running;
-static atomic_bool stopped; /* before there was a server */
+static atomic_bool stopped;   /* before there was a server */
+static atomic_bool signalled; /* in this run */
 
 static void log_line(void *data, int level, const struct mkit_session *session, const char *line)
 {
@@ -134,6 +136,7 @@ static struct mkit_server *the_server(void)
     if (!made) {
         const struct mkit_server_options options = {
             .drain = DRAIN,
+            .grace = GRACE,
             .max_threads = MAX_THREADS,
             .progress = -1, /* its filters say it themselves */
         };
@@ -169,9 +172,12 @@ int smfi_stop(void)
     return MI_SUCCESS;
 }
 
+/* Whoever sends another signal wants the end sooner. */
 static void got_signal(int signal)
 {
-    if (signal == SIGINT)
+    if (atomic_exchange(&signalled, true))
+        mkit_server_hurry(atomic_load(&server));
+    else if (signal == SIGINT)
         mkit_server_abort(atomic_load(&server));
     else
         mkit_server_stop(atomic_load(&server));
@@ -183,20 +189,34 @@ static unsigned engine_seconds(int seconds)
     return seconds < 0 ? UINT_MAX : seconds == 0 ? 1 : (unsigned)seconds;
 }
 
-static int serve(void)
+static int serve(struct mkit_server *to)
 {
-    struct mkit_server *to = atomic_load(&server);
+    if (smfi_opensocket(false))
+        return MI_FAILURE;
     filter.limits.packet = atomic_load(&max_data);
     mkit_server_set_timeout(to, engine_seconds(timeout));
-    int error = mkit_signals_start(got_signal);
-    if (error)
-        return fail(strerror(error));
     if (atomic_exchange(&stopped, false))
         mkit_server_stop(to);
-    error = mkit_server_run(to, NULL, NULL);
-    mkit_signals_end();
+    filter.log_level = atomic_load(&debug) > 0 ? MKIT_LOG_DEBUG : MKIT_LOG_INFO;
+    const int error = mkit_server_run(to, NULL, NULL);
     is_open = error != 0; /* a stop has closed it */
     return error ? fail(mkit_server_why(to)) : MI_SUCCESS;
+}
+
+/* Serves while signals are taken: from before the socket is there, so that none of them leaves it
+ * behind. */
+static int serve_with_signals(void)
+{
+    struct mkit_server *to = the_server();
+    if (!to)
+        return fail("no memory or descriptors for a server");
+    const int error = mkit_signals_start(got_signal);
+    if (error)
+        return fail(strerror(error));
+    atomic_store(&signalled, false);
+    const int result = serve(to);
+    mkit_signals_end();
+    return result;
 }
 
 int smfi_main(void)
@@ -206,11 +226,9 @@ int smfi_main(void)
         return fail("smfi_main: where to listen is not set: call smfi_setconn");
     if (!name)
         return fail("smfi_main: there is no filter: call smfi_register");
-    if (smfi_opensocket(false))
-        return MI_FAILURE;
     if (atomic_exchange(&running, true))
         return fail("smfi_main runs already");
-    const int result = serve();
+    const int result = serve_with_signals();
     atomic_store(&running, false);
     return result;
 }

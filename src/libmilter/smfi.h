@@ -22,7 +22,7 @@ static inline SMFICTX *context_of(struct mkit_session *session)
 void mkit_smfi_callbacks(struct mkit_filter *filter, struct smfiDesc *desc);
 
 /* signals.c: blocks SIGHUP, SIGTERM and SIGINT in this thread, for good, and starts a thread that
- * calls `got` with the first of them that comes. Returns 0 or an errno. */
+ * calls `got` with each of them that comes, until mkit_signals_end. Returns 0 or an errno. */
 int mkit_signals_start(void (*got)(int signal));
 /* Ends that thread. */
 void mkit_signals_end(void);

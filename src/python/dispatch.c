@@ -424,5 +424,6 @@ int dispatch(struct mkit_session *session, const struct mkit_event *event)
         context_end(context);
         Py_DECREF(context);
     }
+    server_leave_child(server, NULL, mkit_step_name(event->step)); /* by what a report has called */
     return verdict;
 }

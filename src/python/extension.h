@@ -17,7 +17,8 @@ struct module_state {
     PyTypeObject *server_type;
     PyTypeObject *plan_type;
     PyObject *signal; /* the module, imported early: a fork during an import leaves its lock held */
-    PyObject *logger; /* logging.getLogger("Milter") */
+    PyObject *threading;        /* the same */
+    PyObject *logger;           /* logging.getLogger("Milter") */
     PyObject *watched[WATCHED]; /* names of methods, by step */
     PyObject *setctx_name;
     PyObject *actions_name;
@@ -33,6 +34,8 @@ struct module_state {
     unsigned timeout;
     int backlog;
     struct server_object *server; /* opened, or in main */
+    PyObject *opened_at;          /* where opensocket has opened it; NULL: it has not */
+    bool stopped;                 /* by stop(), while there was no server: for the next one */
     bool in_main;
     bool ended;                    /* the interpreter ends: nothing is to run any more */
     struct server_object *running; /* servers in run(), a list */
@@ -78,6 +81,14 @@ struct context_object {
     bool quarantined; /* the message, at its end, for logs */
 };
 
+/* What a run changed of the process's signals, and puts back. */
+enum { SIGNALS = 3 };
+struct signal_changes {
+    PyObject *module;          /* NULL: nothing was changed, it is not the main thread */
+    PyObject *wakeup;          /* the descriptor before */
+    PyObject *before[SIGNALS]; /* handlers; NULL: left alone */
+};
+
 struct server_object {
     PyObject_HEAD struct module_state *state;
     PyInterpreterState *interpreter;
@@ -90,10 +101,11 @@ struct server_object {
     PyObject *callbacks[MKIT_STEPS];
     bool uses_module; /* callbacks are copied from the module at the start */
     pid_t process;    /* that runs it; 0: none does */
-    bool abandoned;   /* a callback does not return: the interpreter's end does not wait for it */
     bool tells;       /* a line for each verdict that decides */
+    bool signalled;   /* a signal has asked for its end */
     bool forked;      /* this is a copy of it in a child of that process */
     PyObject *raised; /* by a signal's handler */
+    struct signal_changes changes;
     struct server_object *next_running;
 };
 
@@ -136,6 +148,10 @@ int dispatch(struct mkit_session *session, const struct mkit_event *event);
 /* Reports the exception that is set, and clears it. `step` names the callback. */
 void report_exception(const struct server_object *server, const struct mkit_session *session,
                       const char *step);
+/* Says where the callback of a session stands: file, line and function. */
+void report_where(const struct mkit_session *session, char *text, size_t size);
+/* Whether the logger lets debug lines through now. */
+bool report_wants_debug(const struct server_object *server);
 void report_line(const struct server_object *server, const struct mkit_session *session, int level,
                  const char *line);
 /* The exception that is set, as an object, cleared. */
@@ -148,9 +164,12 @@ void attach_thread_end(void *data);
 void attach_enter(void *data);
 void attach_leave(void *data);
 void attach_log(void *data, int level, const struct mkit_session *session, const char *line);
+void attach_where(void *data, const struct mkit_session *session, char *text, size_t size);
 /* Brackets a call into the engine that waits, in the thread that runs a server. */
 void attach_release(void);
 void attach_again(void);
+/* Whether this thread is a worker of the server. */
+bool attach_is_in(const struct server_object *server);
 
 /* server.c ------------------------------------------------------------------------------------ */
 
@@ -158,17 +177,36 @@ extern PyType_Spec server_spec;
 /* A server of the module-level functions: settings and callbacks are the module's. */
 struct server_object *server_of_module(struct module_state *state);
 int server_listen(struct server_object *self, PyObject *connection, int backlog, bool remove_stale);
-PyObject *server_run(struct server_object *self);
+/* Serves, in this thread. `open` is called once signals are taken, to listen where that is not done
+ * yet; -1 with an exception ends the run. */
+PyObject *server_run(struct server_object *self, int (*open)(struct server_object *, PyObject *),
+                     PyObject *arg);
+/* For `open`: calls a function of Python without arguments. */
+int server_call_opener(struct server_object *self, PyObject *opener);
 /* Aborts the servers that run and waits for them: at the end of the interpreter. */
 void servers_end(struct module_state *state);
-/* Parts with the servers that run in the parent: in a child, right after the fork. */
-void servers_after_fork(struct module_state *state);
-/* Ends a child process that was forked in a callback or a signal handler and now leaves it: it
- * would go on serving what its parent serves. An exception that is set is its last word, as in a
- * thread; SystemExit says the status, else it is 1. Does nothing elsewhere. */
-void server_leave_child(const struct server_object *self, const struct mkit_session *session,
-                        const char *where);
 /* 0, or -1 with milter.error if another process runs it. */
 int server_check_process(const struct server_object *self);
+
+/* signals.c ----------------------------------------------------------------------------------- */
+
+/* In the main thread: lets signals wake the server, and end it where the program has no handler.
+ * Elsewhere it does nothing. 0, or -1 with an exception. */
+int signals_take(struct server_object *self);
+/* Puts everything back. Keeps an exception that is set. */
+void signals_give_back(struct server_object *self);
+/* Runs the handlers of signals that came, while the server runs: for mkit_server_run. */
+int signals_run(void *arg);
+
+/* child.c ------------------------------------------------------------------------------------- */
+
+/* Parts with the servers that run in the parent: in a child, right after the fork. */
+void servers_after_fork(struct module_state *state);
+/* Ends a child process that was forked in code which the server called (a callback, a signal or log
+ * handler, a destructor), and now leaves that: it would go on serving what its parent serves. An
+ * exception that is set is its last word, as in a thread; SystemExit says the status, else it is 1.
+ * Does nothing elsewhere. */
+void server_leave_child(const struct server_object *self, const struct mkit_session *session,
+                        const char *where);
 
 #endif

@@ -316,6 +316,7 @@ static int open_default(struct module_state *state, bool remove_stale)
         return -1;
     }
     state->server = server;
+    Py_XSETREF(state->opened_at, Py_NewRef(state->connection));
     return 0;
 }
 
@@ -338,15 +339,30 @@ static PyObject *opensocket(PyObject *module, PyObject *rmsock)
 }
 
 /* Runs the server that is in the state, and drops it. */
-static PyObject *run_default(struct module_state *state)
+static PyObject *run_default(struct module_state *state,
+                             int (*open)(struct server_object *, PyObject *), PyObject *arg)
 {
     struct server_object *server = state->server;
+    if (state->stopped)
+        mkit_server_stop(server->server);
+    state->stopped = false;
     state->in_main = true;
-    PyObject *result = server_run(server);
+    PyObject *result = server_run(server, open, arg);
     state->in_main = false;
     state->server = NULL;
+    Py_CLEAR(state->opened_at);
     Py_DECREF(server);
     return result;
+}
+
+/* Opens the socket of the module's own server, if opensocket has not. */
+static int open_for_main(struct server_object *server, PyObject *Py_UNUSED(arg))
+{
+    const struct module_state *state = server->state;
+    if (state->opened_at || server_listen(server, state->connection, state->backlog, false) == 0)
+        return 0;
+    (void)fail_as(state, "cannot run main");
+    return -1;
 }
 
 PyDoc_STRVAR(
@@ -361,39 +377,77 @@ static PyObject *main_function(PyObject *module, PyObject *Py_UNUSED(ignored))
     struct module_state *state = state_of(module);
     if (state->in_main)
         return milter_error(state, "milter module in use: main() runs already");
-    if (open_default(state, false) < 0)
-        return fail_as(state, "cannot run main");
-    return run_default(state);
+    if (!state->server && !state->connection)
+        return milter_error(state, "cannot run main: call setconn first");
+    if (!state->server && !(state->server = server_of_module(state)))
+        return NULL;
+    return run_default(state, open_for_main, NULL);
 }
 
-PyDoc_STRVAR(run_as_main_doc,
-             "_run_as_main(server, /)\n--\n\n"
-             "Run a _Server as main() runs its own, so that stop() ends it. Raises milter.error.");
+/* Lets a server have the socket that opensocket has opened. */
+static int take_over(struct module_state *state, struct server_object *server, PyObject *spec)
+{
+    PyObject *holders[2] = {NULL, NULL};
+    const char *open = text_argument(state, state->opened_at, "opensocket", "socket", &holders[0]);
+    const char *wanted =
+        open ? text_argument(state, spec, "runmilter", "socket", &holders[1]) : NULL;
+    bool same = false;
+    if (wanted) {
+        Py_BEGIN_ALLOW_THREADS same = mkit_same_spec(open, wanted);
+        Py_END_ALLOW_THREADS if (!same)
+            PyErr_Format(state->error,
+                         "opensocket has opened %U, but runmilter is to serve %U: give setconn the "
+                         "same socket, or leave opensocket out",
+                         state->opened_at, spec);
+    }
+    Py_XDECREF(holders[1]);
+    Py_XDECREF(holders[0]);
+    if (!same)
+        return -1;
+    if (mkit_server_hand_over(state->server->server, server->server) == 0)
+        return 0;
+    PyErr_SetString(state->error, mkit_server_why(state->server->server));
+    return -1;
+}
 
-static PyObject *run_as_main(PyObject *module, PyObject *server)
+PyDoc_STRVAR(
+    run_as_main_doc,
+    "_run_as_main(server, opener, spec, /)\n--\n\n"
+    "Run a _Server as main() runs its own, so that stop() ends it; see _Server.run. A socket\n"
+    "that opensocket has opened at spec is the server's then. Raises milter.error.");
+
+static PyObject *run_as_main(PyObject *module, PyObject *args)
 {
     struct module_state *state = state_of(module);
-    if (!Py_IS_TYPE(server, state->server_type))
-        return PyErr_Format(PyExc_TypeError, "a _Server is needed");
+    PyObject *server;
+    PyObject *opener;
+    PyObject *spec;
+    if (!PyArg_ParseTuple(args, "O!OU", state->server_type, &server, &opener, &spec))
+        return NULL;
     if (state->in_main)
         return milter_error(state, "milter module in use: main() runs already");
+    if (state->server && take_over(state, (struct server_object *)server, spec) < 0)
+        return NULL;
     Py_XSETREF(state->server, (struct server_object *)Py_NewRef(server));
-    return run_default(state);
+    return run_default(state, server_call_opener, opener);
 }
 
 PyDoc_STRVAR(
     stop_doc,
     "stop()\n--\n\n"
-    "Let main() end gracefully: no new connections, open messages finish. From any thread or\n"
-    "callback; returns at once.");
+    "Let main() or runmilter() end gracefully: no new connections, open messages finish. From any\n"
+    "thread or callback; returns at once. While neither runs, the next one ends as soon as it "
+    "begins.");
 
 static PyObject *stop(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    const struct module_state *state = state_of(module);
+    struct module_state *state = state_of(module);
     if (state->server) {
         if (server_check_process(state->server) < 0)
             return NULL;
         mkit_server_stop(state->server->server);
+    } else {
+        state->stopped = true;
     }
     Py_RETURN_NONE;
 }
@@ -464,7 +518,7 @@ static PyMethodDef functions[] = {
     {"getversion", getversion, METH_NOARGS, getversion_doc},
     {"_settings", settings, METH_NOARGS, settings_doc},
     {"_callbacks", callbacks, METH_NOARGS, callbacks_doc},
-    {"_run_as_main", run_as_main, METH_O, run_as_main_doc},
+    {"_run_as_main", run_as_main, METH_VARARGS, run_as_main_doc},
     {"_at_exit", at_exit, METH_NOARGS, at_exit_doc},
     {"_after_fork", after_fork, METH_NOARGS, after_fork_doc},
     {NULL, NULL, 0, NULL},
@@ -517,7 +571,8 @@ static int import_modules(struct module_state *state)
         state->logger = PyObject_CallMethod(logging, "getLogger", "s", "Milter");
     Py_XDECREF(logging);
     state->signal = PyImport_ImportModule("signal");
-    return state->logger && state->signal ? 0 : -1;
+    state->threading = PyImport_ImportModule("threading");
+    return state->logger && state->signal && state->threading ? 0 : -1;
 }
 
 /* A thread that served on after the interpreter's end would hang in it. */
@@ -582,6 +637,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->plan_type);
     Py_VISIT(state->logger);
     Py_VISIT(state->signal);
+    Py_VISIT(state->threading);
     Py_VISIT(state->server);
     for (int i = 0; i < MKIT_STEPS; i++)
         Py_VISIT(state->callbacks[i]);
@@ -597,9 +653,11 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->logger);
     Py_CLEAR(state->signal);
+    Py_CLEAR(state->threading);
     Py_CLEAR(state->server);
     Py_CLEAR(state->name);
     Py_CLEAR(state->connection);
+    Py_CLEAR(state->opened_at);
     Py_CLEAR(state->setctx_name);
     Py_CLEAR(state->actions_name);
     Py_CLEAR(state->protocol_name);

@@ -23,6 +23,40 @@ static PyObject *origin(const struct server_object *server, const struct mkit_se
     return text;
 }
 
+/* The innermost frame of a thread; NULL if it runs no Python code, without an exception. */
+static PyObject *frame_of(unsigned long thread)
+{
+    PyObject *current = PySys_GetObject("_current_frames"); /* borrowed */
+    PyObject *frames = current ? PyObject_CallNoArgs(current) : NULL;
+    PyObject *id = frames ? PyLong_FromUnsignedLong(thread) : NULL;
+    PyObject *frame = id ? Py_XNewRef(PyDict_GetItemWithError(frames, id)) : NULL;
+    Py_XDECREF(id);
+    Py_XDECREF(frames);
+    return frame;
+}
+
+void report_where(const struct mkit_session *session, char *text, size_t size)
+{
+    const struct context_object *context = session ? mkit_private(session) : NULL;
+    PyObject *frame = context && context->thread ? frame_of(context->thread) : NULL;
+    PyObject *code = frame ? PyObject_GetAttrString(frame, "f_code") : NULL;
+    PyObject *file = code ? PyObject_GetAttrString(code, "co_filename") : NULL;
+    PyObject *name = code ? PyObject_GetAttrString(code, "co_name") : NULL;
+    PyObject *line = frame ? PyObject_GetAttrString(frame, "f_lineno") : NULL;
+    PyObject *words =
+        file && name && line ? PyUnicode_FromFormat("%S:%S in %S", file, line, name) : NULL;
+    const char *utf8 = words ? PyUnicode_AsUTF8(words) : NULL;
+    if (utf8)
+        (void)snprintf(text, size, "%s", utf8);
+    PyErr_Clear();
+    Py_XDECREF(words);
+    Py_XDECREF(line);
+    Py_XDECREF(name);
+    Py_XDECREF(file);
+    Py_XDECREF(code);
+    Py_XDECREF(frame);
+}
+
 PyObject *take_exception(void)
 {
     PyObject *type;
@@ -49,6 +83,17 @@ static long python_level(int level)
 static PyObject *logger_of(const struct server_object *server)
 {
     return server->logger ? server->logger : server->state->logger;
+}
+
+bool report_wants_debug(const struct server_object *server)
+{
+    PyObject *enabled =
+        PyObject_CallMethod(logger_of(server), "isEnabledFor", "l", python_level(MKIT_LOG_DEBUG));
+    const int wants = enabled ? PyObject_IsTrue(enabled) : -1;
+    if (wants < 0)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(enabled);
+    return wants > 0;
 }
 
 void report_line(const struct server_object *server, const struct mkit_session *session, int level,

@@ -1,8 +1,6 @@
 /* milter._Server: one server of the engine, and what it takes to run it from Python. */
 #include "extension.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +15,7 @@ static void hooks(struct mkit_filter *filter, void *data)
     filter->enter_batch = attach_enter;
     filter->leave_batch = attach_leave;
     filter->log = attach_log;
+    filter->where = attach_where;
 }
 
 /* The engine's name for an exception policy. */
@@ -127,17 +126,19 @@ static void server_dealloc(struct server_object *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(server_doc,
-             "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
-             "max_threads,\n"
-             "progress, poller, logger, log_messages)\n--\n\nOne server of the engine; "
-             "Milter.Server is its public face.");
+PyDoc_STRVAR(
+    server_doc,
+    "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
+    "max_threads,\n"
+    "progress, grace, poller, logger, log_messages, limits)\n--\n\nOne server of the engine; "
+    "Milter.Server is its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {
-        "factory",         "planner",     "name",     "actions", "policy", "timeout",      "drain",
-        "max_connections", "max_threads", "progress", "poller",  "logger", "log_messages", NULL};
+    static char *names[] = {"factory",     "planner",      "name",   "actions",
+                            "policy",      "timeout",      "drain",  "max_connections",
+                            "max_threads", "progress",     "grace",  "poller",
+                            "logger",      "log_messages", "limits", NULL};
     PyObject *factory;
     PyObject *planner;
     PyObject *name;
@@ -148,12 +149,15 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     unsigned max_connections;
     unsigned max_threads;
     int progress;
+    int grace;
     int poller = MKIT_POLLER_BEST;
     PyObject *logger = Py_None;
     int tells = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOUkiIiIIi|iOp", names, &factory, &planner,
-                                     &name, &actions, &policy, &timeout, &drain, &max_connections,
-                                     &max_threads, &progress, &poller, &logger, &tells))
+    Py_ssize_t packet = 0, macros = 0, recipients = 0, header_bytes = 0, output = 0;
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OOUkiIiIIii|iOp(nnnnn)", names, &factory, &planner, &name, &actions,
+            &policy, &timeout, &drain, &max_connections, &max_threads, &progress, &grace, &poller,
+            &logger, &tells, &packet, &macros, &recipients, &header_bytes, &output))
         return NULL;
     struct module_state *state = PyType_GetModuleState(type);
     struct server_object *self = server_make(state, name);
@@ -165,13 +169,22 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->tells = tells;
     self->filter.actions = (uint32_t)actions;
     self->filter.on_failure = on_failure(policy);
+    self->filter.limits = (struct mkit_limits){
+        .packet = (size_t)packet,
+        .macros = (size_t)macros,
+        .recipients = (size_t)recipients,
+        .header_bytes = (size_t)header_bytes,
+        .output = (size_t)output,
+    };
     const struct mkit_server_options options = {
         .timeout = timeout,
         .drain = drain,
         .max_connections = max_connections,
         .max_threads = max_threads,
         .progress = progress,
+        .grace = grace,
         .poller = (enum mkit_poller)poller,
+        .adopts = true, /* Milter.Server listens before it serves, where it has a socket */
     };
     if (make_engine(self, &options) < 0)
         Py_CLEAR(self);
@@ -301,146 +314,28 @@ static PyObject *address(struct server_object *self, PyObject *object)
     return text_decode(text, strlen(text));
 }
 
-/* ----------------------------------------------------------------------------------- signals */
-
-/* The signals that end a server, if the program has no handlers of its own. */
-static const struct {
-    const char *name;
-    const char *method;
-} signals[] = {
-    {"SIGTERM", "_stop_signal"}, {"SIGHUP", "_stop_signal"}, {"SIGINT", "_abort_signal"}};
-
-enum { SIGNALS = sizeof signals / sizeof *signals };
-
-/* What run() changed of the process's signals, and puts back. */
-struct signal_changes {
-    PyObject *module;          /* NULL: nothing was changed, it is not the main thread */
-    PyObject *wakeup;          /* the descriptor before */
-    PyObject *before[SIGNALS]; /* handlers; NULL: left alone */
-};
-
-/* Whether a handler is Python's own default. */
-static bool is_default(PyObject *module, PyObject *handler)
-{
-    static const char *const names[] = {"SIG_DFL", "default_int_handler"};
-    for (int i = 0; i < 2; i++) {
-        PyObject *standard = PyObject_GetAttrString(module, names[i]);
-        bool same = standard && PyObject_RichCompareBool(handler, standard, Py_EQ) == 1;
-        Py_XDECREF(standard);
-        if (same)
-            return true;
-    }
-    return false;
-}
-
-static int take_signal(struct server_object *self, PyObject *module, int i, PyObject **before)
-{
-    PyObject *number = PyObject_GetAttrString(module, signals[i].name);
-    PyObject *handler = number ? PyObject_CallMethod(module, "getsignal", "O", number) : NULL;
-    PyObject *ours = NULL;
-    PyObject *done = NULL;
-    int result = handler ? 0 : -1;
-    if (handler && is_default(module, handler)) {
-        ours = PyObject_GetAttrString((PyObject *)self, signals[i].method);
-        done = ours ? PyObject_CallMethod(module, "signal", "OO", number, ours) : NULL;
-        *before = done ? Py_NewRef(handler) : NULL;
-        result = done ? 0 : -1;
-    }
-    Py_XDECREF(done);
-    Py_XDECREF(ours);
-    Py_XDECREF(handler);
-    Py_XDECREF(number);
-    return result;
-}
-
-/* In the main thread: lets signals wake the server, and end it where the program has no handler. */
-static int take_signals(struct server_object *self, struct signal_changes *changes)
-{
-    PyObject *module = Py_NewRef(self->state->signal);
-    PyObject *wakeup =
-        PyObject_CallMethod(module, "set_wakeup_fd", "i", mkit_server_poke_fd(self->server));
-    if (!wakeup && PyErr_ExceptionMatches(PyExc_ValueError)) { /* another thread: not ours */
-        PyErr_Clear();
-        Py_DECREF(module);
-        return 0;
-    }
-    if (!wakeup) {
-        Py_DECREF(module);
-        return -1;
-    }
-    changes->module = module;
-    changes->wakeup = wakeup;
-    for (int i = 0; i < SIGNALS; i++)
-        if (take_signal(self, module, i, &changes->before[i]) < 0)
-            return -1;
-    return 0;
-}
-
-/* Puts everything back. Keeps an exception that is set. */
-static void give_signals_back(struct signal_changes *changes)
-{
-    PyObject *raised = PyErr_Occurred() ? take_exception() : NULL;
-    for (int i = 0; changes->module && i < SIGNALS; i++) {
-        if (!changes->before[i])
-            continue;
-        PyObject *number = PyObject_GetAttrString(changes->module, signals[i].name);
-        PyObject *done = number ? PyObject_CallMethod(changes->module, "signal", "OO", number,
-                                                      changes->before[i])
-                                : NULL;
-        if (!done)
-            PyErr_WriteUnraisable(NULL);
-        Py_XDECREF(done);
-        Py_XDECREF(number);
-        Py_CLEAR(changes->before[i]);
-    }
-    if (changes->module) {
-        PyObject *done =
-            PyObject_CallMethod(changes->module, "set_wakeup_fd", "O", changes->wakeup);
-        if (!done)
-            PyErr_WriteUnraisable(NULL);
-        Py_XDECREF(done);
-    }
-    Py_CLEAR(changes->wakeup);
-    Py_CLEAR(changes->module);
-    if (raised) {
-        PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
-        Py_DECREF(raised);
-    }
-}
-
-/* Runs the handlers of signals that came, in the main thread, while the server runs. */
-static int run_handlers(void *arg)
-{
-    struct server_object *self = arg;
-    attach_again();
-    if (PyErr_CheckSignals() < 0) {
-        PyObject *raised = take_exception();
-        Py_XSETREF(self->raised, raised);
-    }
-    if (self->forked) {
-        if (self->raised)
-            PyErr_SetObject((PyObject *)Py_TYPE(self->raised), self->raised);
-        server_leave_child(self, NULL, "signal");
-    }
-    const bool abort = self->raised;
-    attach_release();
-    return abort;
-}
+/* The handlers that signals.c sets. */
 
 PyDoc_STRVAR(stop_signal_doc,
              "_stop_signal($self, signum, frame, /)\n--\n\nA handler: graceful stop.");
 PyDoc_STRVAR(abort_signal_doc, "_abort_signal($self, signum, frame, /)\n--\n\nA handler: abort.");
 
+/* The first signal asks for an end; whoever sends another one wants it sooner. */
+static PyObject *signalled(struct server_object *self, void (*first)(struct mkit_server *))
+{
+    (self->signalled ? mkit_server_hurry : first)(self->server);
+    self->signalled = true;
+    Py_RETURN_NONE;
+}
+
 static PyObject *stop_signal(struct server_object *self, PyObject *Py_UNUSED(args))
 {
-    mkit_server_stop(self->server);
-    Py_RETURN_NONE;
+    return signalled(self, mkit_server_stop);
 }
 
 static PyObject *abort_signal(struct server_object *self, PyObject *Py_UNUSED(args))
 {
-    mkit_server_abort(self->server);
-    Py_RETURN_NONE;
+    return signalled(self, mkit_server_abort);
 }
 
 /* --------------------------------------------------------------------------------- run, stop */
@@ -468,76 +363,40 @@ static void set_running(struct server_object *self, bool running)
     *at = self->next_running;
 }
 
-/* Whether a server of this process still runs that is worth waiting for. */
-static bool any_awaited(const struct module_state *state)
+/* Does something to each server that this process runs. Returns whether there is one. */
+static bool each_running(const struct module_state *state, void (*what)(struct mkit_server *))
 {
-    for (const struct server_object *server = state->running; server; server = server->next_running)
-        if (server->process == getpid() && !server->abandoned)
-            return true;
-    return false;
+    bool any = false;
+    for (const struct server_object *server = state->running; server;
+         server = server->next_running) {
+        if (server->process != getpid())
+            continue;
+        any = true;
+        if (what)
+            what(server->server);
+    }
+    return any;
 }
 
 void servers_end(struct module_state *state)
 {
     state->ended = true;
-    for (struct server_object *server = state->running; server; server = server->next_running)
-        if (server->process == getpid())
-            mkit_server_abort(server->server);
-    /* Their threads need the interpreter to finish their callbacks. */
-    while (any_awaited(state)) {
+    bool any = each_running(state, mkit_server_abort);
+    /* Their threads need the interpreter to finish their callbacks. Signals are taken: what a
+     * handler raises, Ctrl-C for one, ends the wait for callbacks that do not return. */
+    while (any) {
         const struct timespec while_they_end = {.tv_nsec = 1000000};
         Py_BEGIN_ALLOW_THREADS(void) nanosleep(&while_they_end, NULL);
-        Py_END_ALLOW_THREADS
+        Py_END_ALLOW_THREADS const bool raised = PyErr_CheckSignals() < 0;
+        if (raised)
+            PyErr_WriteUnraisable(NULL);
+        any = each_running(state, raised ? mkit_server_hurry : NULL);
     }
 }
 
-void servers_after_fork(struct module_state *state)
+PyObject *server_run(struct server_object *self, int (*open)(struct server_object *, PyObject *),
+                     PyObject *arg)
 {
-    for (struct server_object *server = state->running; server; server = server->next_running)
-        server->forked = true;
-    state->running = NULL;
-    if (state->in_main)
-        state->server = NULL; /* the parent's; its reference is lost with the parent's thread */
-    state->in_main = false;
-}
-
-/* The exit status that SystemExit asks for; 1 after any other exception, or none. */
-static int exit_status(PyObject *exception)
-{
-    PyObject *code = exception && PyErr_GivenExceptionMatches(exception, PyExc_SystemExit)
-                         ? PyObject_GetAttrString(exception, "code")
-                         : NULL;
-    long status = code == Py_None ? 0 : code && PyLong_Check(code) ? PyLong_AsLong(code) : 1;
-    Py_XDECREF(code);
-    PyErr_Clear();
-    return (int)status;
-}
-
-void server_leave_child(const struct server_object *self, const struct mkit_session *session,
-                        const char *where)
-{
-    if (!self->forked)
-        return;
-    const bool asked = PyErr_ExceptionMatches(PyExc_SystemExit);
-    PyObject *exception = PyErr_Occurred() ? take_exception() : NULL;
-    const int status = exit_status(exception);
-    if (exception && !asked) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-        report_exception(self, session, where);
-    }
-    static const char *const streams[] = {"stdout", "stderr"};
-    for (int i = 0; i < 2; i++) {
-        PyObject *stream = PySys_GetObject(streams[i]);
-        PyObject *done = stream ? PyObject_CallMethod(stream, "flush", NULL) : NULL;
-        Py_XDECREF(done);
-        PyErr_Clear();
-    }
-    _exit(status);
-}
-
-PyObject *server_run(struct server_object *self)
-{
-    struct signal_changes changes = {0};
     if (self->process) {
         if (server_check_process(self) == 0)
             PyErr_SetString(self->state->error, "the server runs already");
@@ -550,21 +409,28 @@ PyObject *server_run(struct server_object *self)
     if (self->uses_module)
         copy_module(self);
     set_steps(self);
+    self->filter.log_level = report_wants_debug(self) ? MKIT_LOG_DEBUG : MKIT_LOG_INFO;
     self->process = getpid();
     int error = 0;
     Py_INCREF(self);
     set_running(self, true);
-    /* The check is for signals that came before they could wake the server. */
-    if (take_signals(self, &changes) == 0 && PyErr_CheckSignals() == 0) {
+    /* The socket comes after the handlers: no signal leaves its file behind. The check is for those
+     * that came before they could wake the server. */
+    if (signals_take(self) == 0 && open(self, arg) == 0 && PyErr_CheckSignals() == 0) {
         attach_release();
-        error = mkit_server_run(self->server, run_handlers, self);
+        error = mkit_server_run(self->server, signals_run, self);
         attach_again();
     }
+    struct mkit_server_stats ended;
+    mkit_server_get_stats(self->server, &ended);
+    if (ended.left) /* they may use it for ever */
+        Py_INCREF(self);
     set_running(self, false);
     self->process = 0;
+    self->signalled = false;
     if (error)
         PyErr_SetString(self->state->error, mkit_server_why(self->server));
-    give_signals_back(&changes);
+    signals_give_back(self);
     PyObject *raised = self->raised;
     self->raised = NULL;
     Py_DECREF(self);
@@ -577,15 +443,32 @@ PyObject *server_run(struct server_object *self)
     Py_RETURN_NONE;
 }
 
+int server_call_opener(struct server_object *self, PyObject *opener)
+{
+    PyObject *done = PyObject_CallNoArgs(opener);
+    (void)self;
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
 PyDoc_STRVAR(
     run_doc,
-    "run($self, /)\n--\n\n"
+    "run($self, opener, /)\n--\n\n"
     "Serve until stopped. In the main thread Python's signal handlers run meanwhile; SIGTERM and\n"
-    "SIGHUP stop, SIGINT aborts, unless the program has set handlers. Raises milter.error.");
+    "SIGHUP stop, SIGINT aborts, unless the program has set handlers. opener is called without\n"
+    "arguments once signals are taken, to listen. Raises milter.error, or what opener raises.");
 
-static PyObject *run(struct server_object *self, PyObject *Py_UNUSED(ignored))
+static PyObject *run(struct server_object *self, PyObject *opener)
 {
-    return server_run(self);
+    return server_run(self, server_call_opener, opener);
+}
+
+PyDoc_STRVAR(in_callback_doc, "in_callback($self, /)\n--\n\n"
+                              "Whether this thread is one of the server's own, in a callback.");
+
+static PyObject *in_callback(struct server_object *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(attach_is_in(self));
 }
 
 PyDoc_STRVAR(renew_doc, "renew($self, /)\n--\n\n"
@@ -624,16 +507,32 @@ static PyObject *abort_method(struct server_object *self, PyObject *Py_UNUSED(ig
 
 PyDoc_STRVAR(abandon_doc,
              "abandon($self, /)\n--\n\n"
-             "End all connections now, and let the interpreter end without waiting for this.");
+             "End all connections now, and leave behind callbacks that have not returned.");
 
 static PyObject *abandon(struct server_object *self, PyObject *Py_UNUSED(ignored))
 {
-    self->abandoned = true;
-    return abort_method(self, NULL);
+    PyObject *done = abort_method(self, NULL);
+    if (done)
+        mkit_server_hurry(self->server);
+    return done;
+}
+
+PyDoc_STRVAR(
+    retire_doc,
+    "retire($self, seconds, /)\n--\n\n"
+    "Accept nothing more, and keep each connection until its MTA ends it, or for seconds.");
+
+static PyObject *retire(struct server_object *self, PyObject *seconds)
+{
+    const unsigned long time = PyLong_AsUnsignedLong(seconds);
+    if ((time == (unsigned long)-1 && PyErr_Occurred()) || server_check_process(self) < 0)
+        return NULL;
+    mkit_server_retire(self->server, time > UINT_MAX ? UINT_MAX : (unsigned)time);
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(stats_doc, "stats($self, /)\n--\n\n"
-                        "Return (accepted, refused, messages, failures, open, threads).");
+                        "Return (accepted, refused, messages, failures, open, threads, left).");
 
 static PyObject *stats(struct server_object *self, PyObject *Py_UNUSED(ignored))
 {
@@ -641,8 +540,8 @@ static PyObject *stats(struct server_object *self, PyObject *Py_UNUSED(ignored))
     if (server_check_process(self) < 0)
         return NULL;
     Py_BEGIN_ALLOW_THREADS mkit_server_get_stats(self->server, &now);
-    Py_END_ALLOW_THREADS return Py_BuildValue("KKKKII", now.accepted, now.refused, now.messages,
-                                              now.failures, now.open, now.threads);
+    Py_END_ALLOW_THREADS return Py_BuildValue("KKKKIII", now.accepted, now.refused, now.messages,
+                                              now.failures, now.open, now.threads, now.left);
 }
 
 static PyMethodDef server_methods[] = {
@@ -650,10 +549,12 @@ static PyMethodDef server_methods[] = {
     {"adopt", (PyCFunction)adopt, METH_O, adopt_doc},
     {"address", (PyCFunction)address, METH_O, address_doc},
     {"renew", (PyCFunction)renew, METH_NOARGS, renew_doc},
-    {"run", (PyCFunction)run, METH_NOARGS, run_doc},
+    {"run", (PyCFunction)run, METH_O, run_doc},
+    {"in_callback", (PyCFunction)in_callback, METH_NOARGS, in_callback_doc},
     {"stop", (PyCFunction)stop, METH_NOARGS, stop_doc},
     {"abort", (PyCFunction)abort_method, METH_NOARGS, abort_doc},
     {"abandon", (PyCFunction)abandon, METH_NOARGS, abandon_doc},
+    {"retire", (PyCFunction)retire, METH_O, retire_doc},
     {"stats", (PyCFunction)stats, METH_NOARGS, stats_doc},
     {"_stop_signal", (PyCFunction)stop_signal, METH_VARARGS, stop_signal_doc},
     {"_abort_signal", (PyCFunction)abort_signal, METH_VARARGS, abort_signal_doc},

@@ -8,13 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "server/server.h"
 #include "server/spec.h"
 
-enum { ACCEPT_BATCH = 64 };
+enum {
+    ACCEPT_BATCH = 64,
+    LOCK_TRIES = 400, /* two seconds in all: a start takes less than a millisecond */
+    LOCK_RETRY_NS = 5000000
+};
 
 static int os_error(struct mkit_server *server, const char *spec, const char *doing)
 {
@@ -25,6 +30,15 @@ static int os_error(struct mkit_server *server, const char *spec, const char *do
     return MKIT_ESOCKET;
 }
 
+/* Listeners are known to the poller by ids without a generation: no connection has such. */
+static int watch(struct mkit_server *server, struct listener *listener)
+{
+    if (poller_add(server->poller, listener->fd, (uint64_t)listener->fd, POLL_CONNECTIONS) < 0)
+        return server_fail(server, MKIT_ESOCKET, "cannot watch a socket: %s", strerror(errno));
+    listener->watched = true;
+    return 0;
+}
+
 /* Whether somebody answers on a unix socket. */
 static bool is_answered(const struct sockaddr_un *address)
 {
@@ -32,9 +46,43 @@ static bool is_answered(const struct sockaddr_un *address)
     if (fd < 0)
         return true; /* not known: leave it alone */
     bool answered = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ||
-                    errno != ECONNREFUSED;
+                    (errno != ECONNREFUSED && errno != ENOENT);
     close(fd);
     return answered;
+}
+
+/* ------------------------------------------------------------------------- files of unix sockets
+ */
+
+/* Locks the folder of a unix socket against other programs of ours: between the look whether an old
+ * file is answered and the moment when the new one is, nobody else may look. Returns a descriptor
+ * for unlock_folder; -1 where the folder cannot be locked, or others hold it: a stranger's lock
+ * must not keep a filter from starting. */
+static int lock_folder(const struct sockaddr_un *address)
+{
+    char folder[sizeof address->sun_path];
+    const char *slash = strrchr(address->sun_path, '/');
+    const size_t len = slash ? (size_t)(slash - address->sun_path) + 1 : 0;
+    memcpy(folder, address->sun_path, len);
+    folder[len] = '\0';
+    int fd = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int tries = LOCK_TRIES; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0; tries--) {
+        static const struct timespec moment = {.tv_nsec = LOCK_RETRY_NS};
+        if (!tries || (errno != EWOULDBLOCK && errno != EINTR)) {
+            close(fd);
+            return -1;
+        }
+        (void)nanosleep(&moment, NULL);
+    }
+    return fd;
+}
+
+static void unlock_folder(int fd)
+{
+    if (fd < 0)
+        return;
+    (void)flock(fd, LOCK_UN); /* a process that was forked meanwhile has it too */
+    close(fd);
 }
 
 /* Removes a socket file that a program left behind; never anything else. */
@@ -47,7 +95,7 @@ static int remove_stale(struct mkit_server *server, const char *text, const stru
     if (!S_ISSOCK(st.st_mode)) {
         errno = EEXIST;
         return server_fail(server, MKIT_ESOCKET,
-                           "socket %s: the path exists and is no socket: remove it", text);
+                           "socket %s: the path exists and is not a socket: remove it", text);
     }
     if (is_answered(&spec->address.un)) {
         errno = EADDRINUSE;
@@ -57,37 +105,85 @@ static int remove_stale(struct mkit_server *server, const char *text, const stru
     return unlink(path) == 0 || errno == ENOENT ? 0 : os_error(server, text, "remove the old one");
 }
 
-static int open_socket(struct mkit_server *server, const char *text, const struct spec *spec,
-                       const struct mkit_listen_options *options, int *fd)
+/* Notes which file a unix socket is, so that only that one is removed later. */
+static void note_path(struct listener *listener, const struct spec *spec)
 {
-    const int family = spec->address.sa.sa_family;
-    if (family == AF_UNIX && options->remove_stale) {
-        int error = remove_stale(server, text, spec);
-        if (error)
-            return error;
+    struct stat st;
+    listener->path = spec->address.un;
+    if (lstat(listener->path.sun_path, &st) == 0) {
+        listener->unlink_at_end = true;
+        listener->dev = st.st_dev;
+        listener->ino = st.st_ino;
     }
-    *fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (*fd < 0)
-        return os_error(server, text, "make a socket");
-    const int on = 1;
-    if (family != AF_UNIX)
-        (void)setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(*fd, &spec->address.sa, spec->len) < 0)
-        return os_error(server, text, "bind");
-    if (family != AF_UNIX)
-        return 0;
-    const char *path = spec->address.un.sun_path;
-    int error = 0;
+}
+
+/* Removes the file of a socket, if it is still that one. */
+static void remove_path(const struct listener *listener)
+{
+    struct stat st;
+    if (listener->unlink_at_end && lstat(listener->path.sun_path, &st) == 0 &&
+        st.st_dev == listener->dev && st.st_ino == listener->ino)
+        (void)unlink(listener->path.sun_path);
+}
+
+/* ------------------------------------------------------------------------------------ opening */
+
+static int start_listening(struct mkit_server *server, const char *text, int fd, int backlog)
+{
+    return listen(fd, backlog > 0 ? backlog : SOMAXCONN) < 0 ? os_error(server, text, "listen") : 0;
+}
+
+/* The mode and the owner that were asked for, in an order in which the file is never open to more
+ * than these. */
+static int set_access(struct mkit_server *server, const char *text, const char *path,
+                      const struct mkit_listen_options *options)
+{
+    if (options->set_owner && chown(path, options->uid, options->gid) < 0)
+        return os_error(server, text, "set the owner");
     if (options->set_mode && chmod(path, options->mode) < 0)
-        error = os_error(server, text, "set the mode");
-    else if (options->set_owner && chown(path, options->uid, options->gid) < 0)
-        error = os_error(server, text, "set the owner");
+        return os_error(server, text, "set the mode");
+    return 0;
+}
+
+/* With the folder locked. */
+static int bind_unix(struct mkit_server *server, const char *text, const struct spec *spec,
+                     const struct mkit_listen_options *options, struct listener *listener)
+{
+    int error = options->remove_stale ? remove_stale(server, text, spec) : 0;
+    if (error)
+        return error;
+    /* Linux gives the file no more than the socket's own mode; who the owner is comes later. */
+    if (options->set_mode)
+        (void)fchmod(listener->fd, options->set_owner ? options->mode & S_IRWXU : options->mode);
+    if (bind(listener->fd, &spec->address.sa, spec->len) < 0)
+        return os_error(server, text, "bind");
+    note_path(listener, spec);
+    error = set_access(server, text, spec->address.un.sun_path, options);
+    return error ? error : start_listening(server, text, listener->fd, options->backlog);
+}
+
+static int open_unix(struct mkit_server *server, const char *text, const struct spec *spec,
+                     const struct mkit_listen_options *options, struct listener *listener)
+{
+    int folder = lock_folder(&spec->address.un);
+    int error = bind_unix(server, text, spec, options, listener);
     if (error) {
         int saved = errno;
-        (void)unlink(path);
+        remove_path(listener);
         errno = saved;
     }
+    unlock_folder(folder);
     return error;
+}
+
+static int open_inet(struct mkit_server *server, const char *text, const struct spec *spec,
+                     const struct mkit_listen_options *options, const struct listener *listener)
+{
+    const int on = 1;
+    (void)setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(listener->fd, &spec->address.sa, spec->len) < 0)
+        return os_error(server, text, "bind");
+    return start_listening(server, text, listener->fd, options->backlog);
 }
 
 /* Takes over a descriptor that was inherited, for example by socket activation. */
@@ -106,24 +202,50 @@ static int take_socket(struct mkit_server *server, const char *text, int inherit
     return 0;
 }
 
-/* Notes which file a unix socket is, so that only that one is removed later. */
-static void note_path(struct listener *listener, const struct spec *spec)
+static int open_listener(struct mkit_server *server, const char *text, const struct spec *spec,
+                         const struct mkit_listen_options *options, struct listener *listener)
 {
-    struct stat st;
-    listener->path = spec->address.un;
-    if (lstat(listener->path.sun_path, &st) == 0) {
-        listener->unlink_at_end = true;
-        listener->dev = st.st_dev;
-        listener->ino = st.st_ino;
+    listener->inherited = spec->fd;
+    if (spec->fd >= 0) {
+        int error = take_socket(server, text, spec->fd, &listener->fd);
+        return error ? error : start_listening(server, text, listener->fd, options->backlog);
     }
+    const int family = spec->address.sa.sa_family;
+    listener->opener = getpid();
+    listener->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (listener->fd < 0)
+        return os_error(server, text, "make a socket");
+    return (family == AF_UNIX ? open_unix(server, text, spec, options, listener)
+                              : open_inet(server, text, spec, options, listener));
 }
 
-static void append_listener(struct mkit_server *server, struct listener *listener)
+/* Closes a socket for all processes that have a copy of it, if it is this one's to close: one that
+ * was inherited is shared with others by design, and so is one that a parent has opened. */
+static void close_listener(struct listener *listener)
+{
+    if (listener->opener == getpid())
+        (void)shutdown(listener->fd, SHUT_RDWR);
+    close(listener->fd);
+    free(listener);
+}
+
+/* With the lock held. */
+static void append(struct mkit_server *server, struct listener *listener)
 {
     struct listener **end = &server->listeners;
     while (*end)
         end = &(*end)->next;
     *end = listener;
+}
+
+/* Readies an open socket for the server, which may run. With the lock held. */
+static int join_server(struct mkit_server *server, struct listener *listener)
+{
+    if (server->state > SERVER_RUNNING)
+        return server_fail(server, MKIT_EBUSY, "the server is ending");
+    const bool now =
+        server->poller && !server->accept_after; /* else it is watched with the others */
+    return now ? watch(server, listener) : 0;
 }
 
 int mkit_server_listen(struct mkit_server *server, const char *text,
@@ -140,26 +262,75 @@ int mkit_server_listen(struct mkit_server *server, const char *text,
     struct listener *listener = calloc(1, sizeof *listener);
     if (!listener)
         return server_fail(server, MKIT_ENOMEM, "no memory for a socket");
-    int fd = -1;
-    const bool is_unix = spec.fd < 0 && spec.address.sa.sa_family == AF_UNIX;
-    int error = spec.fd >= 0 ? take_socket(server, text, spec.fd, &fd)
-                             : open_socket(server, text, &spec, options, &fd);
-    if (!error && listen(fd, options->backlog > 0 ? options->backlog : SOMAXCONN) < 0)
-        error = os_error(server, text, "listen");
+    listener->fd = -1;
+    int error = open_listener(server, text, &spec, options, listener);
+    if (!error) {
+        pthread_mutex_lock(&server->lock);
+        error = join_server(server, listener);
+        if (!error)
+            append(server, listener);
+        pthread_mutex_unlock(&server->lock);
+    }
     if (error) {
         int saved = errno;
-        if (fd >= 0)
-            close(fd);
+        remove_path(listener);
+        if (listener->fd >= 0)
+            close(listener->fd);
         free(listener);
         errno = saved;
-        return error;
     }
-    listener->fd = fd;
-    if (is_unix)
-        note_path(listener, &spec);
+    return error;
+}
+
+/* Takes all sockets out of a server that does not run. Returns whether it could. */
+static bool take_listeners(struct mkit_server *server, struct listener **listeners)
+{
     pthread_mutex_lock(&server->lock);
-    append_listener(server, listener);
+    const bool idle = server->state == SERVER_STOPPED;
+    if (idle) {
+        *listeners = server->listeners;
+        server->listeners = NULL;
+    }
     pthread_mutex_unlock(&server->lock);
+    return idle;
+}
+
+int mkit_server_hand_over(struct mkit_server *from, struct mkit_server *to)
+{
+    struct listener *listener;
+    if (!take_listeners(from, &listener))
+        return server_fail(from, MKIT_EBUSY, "the server runs already");
+    pthread_mutex_lock(&to->lock);
+    append(to, listener);
+    pthread_mutex_unlock(&to->lock);
+    if (atomic_load(&from->asked))
+        mkit_server_stop(to);
+    return 0;
+}
+
+/* Writes the specification of an address; what has none but its descriptor is fd:N. */
+static int write_address(const struct sockaddr *address, socklen_t len, int descriptor, char *text,
+                         size_t size)
+{
+    char host[NI_MAXHOST];
+    char port[NI_MAXSERV];
+    const char *path = ((const struct sockaddr_un *)(const void *)address)->sun_path;
+    switch (address->sa_family) {
+    case AF_UNIX:
+        if (!*path) /* it has no name, or one outside the file system */
+            break;
+        (void)snprintf(text, size, "unix:%.*s", (int)sizeof(struct sockaddr_un), path);
+        return 0;
+    case AF_INET:
+    case AF_INET6:
+        if (getnameinfo(address, len, host, sizeof host, port, sizeof port,
+                        NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+            return MKIT_EINVAL;
+        (void)snprintf(text, size, "%s:%s@[%s]", address->sa_family == AF_INET ? "inet" : "inet6",
+                       port, host);
+        return 0;
+    }
+    (void)snprintf(text, size, "fd:%d", descriptor);
     return 0;
 }
 
@@ -167,7 +338,6 @@ int mkit_server_address(struct mkit_server *server, size_t index, char *text, si
 {
     union {
         struct sockaddr sa;
-        struct sockaddr_un un;
         struct sockaddr_storage storage;
     } address = {0};
     socklen_t len = sizeof address;
@@ -176,35 +346,23 @@ int mkit_server_address(struct mkit_server *server, size_t index, char *text, si
     while (listener && index--)
         listener = listener->next;
     bool known = listener && getsockname(listener->fd, &address.sa, &len) == 0;
+    const int descriptor = !known                    ? -1
+                           : listener->inherited < 0 ? listener->fd
+                                                     : listener->inherited;
     pthread_mutex_unlock(&server->lock);
     if (!known)
         return MKIT_EINVAL;
-    if (address.sa.sa_family == AF_UNIX) {
-        (void)snprintf(text, size, "unix:%.*s", (int)sizeof address.un.sun_path,
-                       address.un.sun_path);
-        return 0;
-    }
-    char host[NI_MAXHOST];
-    char port[NI_MAXSERV];
-    if (getnameinfo(&address.sa, len, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        return MKIT_EINVAL;
-    (void)snprintf(text, size, "%s:%s@[%s]", address.sa.sa_family == AF_INET ? "inet" : "inet6",
-                   port, host);
-    return 0;
+    return write_address(&address.sa, len, descriptor, text, size);
 }
 
 /* ---------------------------------------------------------------------------------- accepting */
 
-/* Listeners are known to the poller by ids without a generation: no connection has such. */
 int listeners_watch(struct mkit_server *server)
 {
     for (struct listener *listener = server->listeners; listener; listener = listener->next) {
-        if (listener->watched)
-            continue;
-        if (poller_add(server->poller, listener->fd, (uint64_t)listener->fd, POLL_CONNECTIONS) < 0)
-            return server_fail(server, MKIT_ESOCKET, "cannot watch a socket: %s", strerror(errno));
-        listener->watched = true;
+        int error = listener->watched ? 0 : watch(server, listener);
+        if (error)
+            return error;
     }
     server->accept_after = 0;
     return 0;
@@ -220,23 +378,44 @@ void listeners_pause(struct mkit_server *server)
     server->accept_after = limits_retry_at();
 }
 
+/* Closes a socket that has not been served. Its file stays where somebody still answers, a child of
+ * this process for example that has taken over. */
+static void leave_listener(struct listener *listener)
+{
+    int folder = listener->unlink_at_end ? lock_folder(&listener->path) : -1;
+    close(listener->fd);
+    if (listener->unlink_at_end && !is_answered(&listener->path))
+        remove_path(listener);
+    unlock_folder(folder);
+    free(listener);
+}
+
 void listeners_close(struct mkit_server *server, bool served)
 {
     struct listener *listener = server->listeners;
     server->listeners = NULL;
     while (listener) {
         struct listener *next = listener->next;
-        struct stat st;
         if (listener->watched)
             poller_remove(server->poller, listener->fd);
-        close(listener->fd);
-        if (listener->unlink_at_end && lstat(listener->path.sun_path, &st) == 0 &&
-            st.st_dev == listener->dev && st.st_ino == listener->ino &&
-            (served || !is_answered(&listener->path)))
-            (void)unlink(listener->path.sun_path);
-        free(listener);
+        if (served) {
+            remove_path(listener); /* while it is open: nobody takes the file for an old one */
+            close_listener(listener);
+        } else {
+            leave_listener(listener);
+        }
         listener = next;
     }
+}
+
+void listeners_retire(struct mkit_server *server)
+{
+    for (struct listener *listener = server->listeners; listener; listener = listener->next)
+        remove_path(listener); /* from here on nobody comes to it */
+    for (struct listener *listener = server->listeners; listener; listener = listener->next)
+        while (listener_accept(server, listener))
+            ;
+    listeners_close(server, true);
 }
 
 static void set_options(int fd)
@@ -246,7 +425,7 @@ static void set_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* fails on unix: no matter */
 }
 
-void listener_accept(struct mkit_server *server, struct listener *listener)
+bool listener_accept(struct mkit_server *server, struct listener *listener)
 {
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -254,20 +433,20 @@ void listener_accept(struct mkit_server *server, struct listener *listener)
             if (errno == EINTR || errno == ECONNABORTED)
                 continue;
             if (errno == EAGAIN || errno == EWOULDBLOCK)
-                return;
+                return false;
             limits_tell(server, NOTICE_ACCEPT, "cannot accept connections, trying again: %s",
                         strerror(errno));
             listeners_pause(server);
             server_wake_watcher(server);
-            return;
+            return false;
         }
         server->stats.accepted++;
         if (limits_full(server)) {
             close(fd);
             server->stats.refused++;
-            limits_tell(server, NOTICE_FULL,
-                        "the limit of %u connections is reached: closed a new one",
-                        server->options.max_connections);
+            limits_tell(
+                server, NOTICE_FULL, "the limit of %u connection%s is reached: closed a new one",
+                server->options.max_connections, server->options.max_connections == 1 ? "" : "s");
             continue;
         }
         set_options(fd);
@@ -278,4 +457,5 @@ void listener_accept(struct mkit_server *server, struct listener *listener)
             close(fd);
         }
     }
+    return true;
 }

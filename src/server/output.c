@@ -71,7 +71,7 @@ void output_write(struct conn *conn, int64_t now)
     const uint8_t *data;           /* nobody reads it: the end will be read soon */
     mkit_session_sent(conn->session, mkit_session_output(conn->session, &data));
     conn->owed = 0;
-    conn->more = conn->drain = true;
+    conn->more = conn->read_to_end = true;
 }
 
 /* Writes all that waits, and waits for the MTA to take it. */
@@ -90,7 +90,7 @@ static int write_all(struct conn *conn)
             return MKIT_ECLOSED;
         if (server_now() >= deadline)
             return MKIT_ETIMEOUT;
-        if (atomic_load(&server->asked) == SERVER_ABORTING)
+        if (atomic_load(&server->asked) >= SERVER_ABORTING)
             return MKIT_ECLOSED;
         struct pollfd wait = {.fd = conn->fd, .events = POLLOUT};
         (void)poll(&wait, 1, WRITE_CHECK_MS);
@@ -189,7 +189,7 @@ static int64_t look_after(struct runner *runner, int64_t now)
     if (call % 2 == 0)
         return now + LOOK_MS;
     if (call != look->call)
-        *look = (struct long_call){.call = call, .since = now, .at = now};
+        *look = (struct long_call){.call = call, .began = now, .since = now, .at = now};
     const bool due = interval >= 0 && now >= look->since + interval;
     if (due || now >= look->at + LOOK_MS) {
         struct conn *conn = current(runner);

@@ -1,5 +1,5 @@
-/* A server's life: made, listening, running, draining, stopped. The thread that runs it is the
- * watcher: it sees to callbacks that block, to time-outs, and to the end. Serving is runner.c's. */
+/* A server's life: made, listening, running, stopped; and its table of connections. Serving is
+ * runner.c's and turn.c's; time-outs, calls that run long and the end are watcher.c's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -17,8 +17,8 @@ enum {
     DEFAULT_MAX_THREADS = 512,
     DEFAULT_LINGER = 10,
     DEFAULT_PROGRESS_MS = 30000,
-    SLOWEST_CHECK_MS = 60000, /* idle connections are looked at this often, at least */
-    FASTEST_CHECK_MS = 250
+    DEFAULT_GRACE = 5,
+    DEFAULT_RETIRE = 3600 /* Sendmail's limit for an idle session; Postfix's is 300 s */
 };
 
 int64_t server_now(void)
@@ -99,7 +99,9 @@ struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
         .runners = or_default(options->runners, filter->enter_batch ? 1 : processors()),
         .linger = options->linger ? options->linger : DEFAULT_LINGER,
         .progress = options->progress ? options->progress : DEFAULT_PROGRESS_MS,
+        .grace = options->grace ? options->grace : DEFAULT_GRACE,
         .poller = options->poller,
+        .adopts = options->adopts,
     };
     if (server->options.runners > server->options.max_threads)
         server->options.runners = server->options.max_threads;
@@ -119,14 +121,26 @@ void mkit_server_set_timeout(struct mkit_server *server, unsigned seconds)
     server->options.timeout = or_default(seconds, DEFAULT_TIMEOUT);
 }
 
+static void free_conn(struct conn *conn)
+{
+    close(conn->fd);
+    mkit_session_free(conn->session);
+    free(conn);
+}
+
 void mkit_server_free(struct mkit_server *server)
 {
     if (!server)
         return;
     listeners_close(server, false);
+    pthread_mutex_lock(&server->lock);
+    const bool in_use = server->stats.left > 0;
+    pthread_mutex_unlock(&server->lock);
+    if (in_use) /* by a callback that never returned */
+        return;
     for (int fd = 0; fd < server->conns_size; fd++)
         if (server->conns[fd])
-            server_close_conn(server->conns[fd]);
+            free_conn(server->conns[fd]);
     free(server->conns);
     close_pipe(server->wake);
     close_pipe(server->poke);
@@ -159,12 +173,15 @@ static bool make_room(struct mkit_server *server, int fd)
     int size = server->conns_size ? server->conns_size : 64;
     while (size <= fd)
         size *= 2;
-    struct conn **conns = realloc(server->conns, (size_t)size * sizeof *conns);
+    struct conn **conns = calloc((size_t)size, sizeof *conns);
     if (!conns)
         return false;
-    memset(conns + server->conns_size, 0, (size_t)(size - server->conns_size) * sizeof *conns);
-    server->conns = conns;
+    if (server->conns)
+        memcpy(conns, server->conns, (size_t)server->conns_size * sizeof *conns);
+    struct conn **before = server->conns;
+    server->conns = conns; /* a fork may come at any moment: see forked.c */
     server->conns_size = size;
+    free(before);
     return true;
 }
 
@@ -214,6 +231,8 @@ int mkit_server_adopt(struct mkit_server *server, int fd)
     else
         server->stats.accepted++;
     pthread_mutex_unlock(&server->lock);
+    if (!error) /* it may sleep until there is somebody whose time can be out */
+        server_wake_watcher(server);
     return error;
 }
 
@@ -227,224 +246,24 @@ void server_remove_conn(struct mkit_server *server, struct conn *conn)
 
 void server_close_conn(struct conn *conn)
 {
-    close(conn->fd);
-    mkit_session_free(conn->session);
-    free(conn);
+    (void)shutdown(conn->fd, SHUT_RDWR); /* a process that a callback has forked may have it too */
+    free_conn(conn);
 }
 
-/* ------------------------------------------------------------------------------------ watcher */
+/* ---------------------------------------------------------------------------------------- run */
+
+void server_name_thread(const char *name)
+{
+#ifdef __linux__
+    (void)pthread_setname_np(pthread_self(), name);
+#else
+    (void)name;
+#endif
+}
 
 void server_wake_watcher(struct mkit_server *server)
 {
     (void)!write(server->wake[1], "", 1);
-}
-
-static void drain_pipe(int fd)
-{
-    char bytes[64];
-    while (read(fd, bytes, sizeof bytes) == sizeof bytes)
-        ;
-}
-
-/* Lets every idle connection that is to end come to a runner, which ends it. */
-static void end_idle(struct mkit_server *server, enum conn_ending why,
-                     bool (*which)(const struct conn *, int64_t), int64_t limit)
-{
-    for (int fd = 0; fd < server->conns_size; fd++) {
-        struct conn *conn = server->conns[fd];
-        if (conn && conn->status == CONN_IDLE && which(conn, limit)) {
-            conn->ending = (uint8_t)why;
-            server_make_ready(server, conn);
-        }
-    }
-    runners_for_work(server);
-}
-
-static bool is_silent(const struct conn *conn, int64_t limit)
-{
-    return conn->last_active <= limit;
-}
-
-static bool is_outside_message(const struct conn *conn, int64_t limit)
-{
-    (void)limit;
-    return !mkit_session_in_message(conn->session);
-}
-
-static bool is_any(const struct conn *conn, int64_t limit)
-{
-    (void)conn;
-    (void)limit;
-    return true;
-}
-
-/* Acts on stop and abort. */
-static void change_state(struct mkit_server *server)
-{
-    int asked = atomic_load(&server->asked);
-    if (asked <= (int)server->state)
-        return;
-    server->state = (enum server_state)asked;
-    listeners_close(server, true);
-    const int drain = server->options.drain > 0 ? server->options.drain : 0;
-    server->deadline = server_now() + (int64_t)drain * 1000;
-    end_idle(server, END_STOP, asked == SERVER_ABORTING ? is_any : is_outside_message, 0);
-}
-
-/* Counts the runners that have been in one call since the last tick, and those in one batch. Their
- * work is taken from them if others may do it. */
-static void find_slow(struct mkit_server *server, unsigned *blocked, unsigned *slow)
-{
-    const bool may_share = server->active < server->options.runners;
-    *blocked = *slow = 0;
-    for (struct runner *runner = server->runners; runner; runner = runner->next) {
-        const unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
-        const bool same_call = call % 2 == 1 && call == runner->seen_call;
-        const bool same_batch = runner->count && runner->batches == runner->seen_batches;
-        if (runner->active && same_call)
-            ++*blocked;
-        else if (runner->active && same_batch)
-            ++*slow;
-        if (runner->active && (same_call || (same_batch && may_share)))
-            runner_unload(runner);
-        runner->seen_call = call;
-        runner->seen_batches = runner->batches;
-    }
-}
-
-/* Lets the number of runners follow the need. One is enough while callbacks are quick; as many as
- * may compute at once share batches that take long; it doubles while all of them block; and it goes
- * back slowly. Returns how many block. */
-static unsigned adapt(struct mkit_server *server)
-{
-    unsigned blocked;
-    unsigned slow;
-    find_slow(server, &blocked, &slow);
-    if (blocked >= server->active && (server->ready_count || !server->polling)) {
-        unsigned more = server->ready_count < blocked ? server->ready_count : blocked;
-        server->target = server->active + (more ? more : 1);
-        if (server->target > server->options.max_threads)
-            server->target = server->options.max_threads;
-    } else if (slow && server->active < server->options.runners) {
-        server->target = server->active + 1;
-    } else if (!slow && blocked * 2 < server->target && server->target > 1) {
-        server->target--;
-    }
-    runners_for_work(server);
-    return blocked;
-}
-
-/* How long the watcher may sleep, in milliseconds; -1: until it is woken. */
-static int nap(const struct mkit_server *server, int64_t next_check)
-{
-    int64_t until = INT64_MAX;
-    if (server->stats.open)
-        until = next_check;
-    if (server->state == SERVER_DRAINING && server->deadline < until)
-        until = server->deadline;
-    if (server->accept_after && server->accept_after < until)
-        until = server->accept_after;
-    if (server->look_at < until)
-        until = server->look_at;
-    if (limits_next(server) < until)
-        until = limits_next(server);
-    if (until == INT64_MAX)
-        return -1;
-    int64_t left = until - server_now();
-    return left < 0 ? 0 : left > SLOWEST_CHECK_MS ? SLOWEST_CHECK_MS : (int)left;
-}
-
-static int check_interval(const struct mkit_server *server)
-{
-    int64_t quarter = (int64_t)server->options.timeout * 1000 / 4;
-    return quarter > SLOWEST_CHECK_MS   ? SLOWEST_CHECK_MS
-           : quarter < FASTEST_CHECK_MS ? FASTEST_CHECK_MS
-                                        : (int)quarter;
-}
-
-/* What is due by the clock. */
-static void check_clock(struct mkit_server *server, int64_t *next_check)
-{
-    const int64_t now = server_now();
-    limits_check(server, now, false);
-    if (now >= *next_check) {
-        end_idle(server, END_SILENT, is_silent, now - (int64_t)server->options.timeout * 1000);
-        *next_check = now + check_interval(server);
-    }
-    server->look_at = output_look(server, now);
-    if (server->state == SERVER_RUNNING && server->accept_after && now >= server->accept_after &&
-        listeners_watch(server) < 0) {
-        limits_tell(server, NOTICE_ACCEPT, "%s", failure.text);
-        listeners_pause(server);
-    }
-    if (server->state == SERVER_DRAINING && now >= server->deadline) {
-        limits_tell(server, NOTICE_DRAIN, "%u connections were still inside a message: ended",
-                    server->stats.open);
-        atomic_store(&server->asked, SERVER_ABORTING);
-        change_state(server);
-    }
-}
-
-static bool is_finished(const struct mkit_server *server)
-{
-    return server->state > SERVER_RUNNING && server->stats.open == 0;
-}
-
-/* Sleeps, and takes what woke it. Without the lock. */
-static void sleep_watcher(struct mkit_server *server, int timeout, int (*poke)(void *), void *arg)
-{
-    struct pollfd fds[] = {{.fd = server->wake[0], .events = POLLIN},
-                           {.fd = server->poke[0], .events = POLLIN}};
-    if (poll(fds, 2, timeout) <= 0)
-        return;
-    if (fds[0].revents)
-        drain_pipe(server->wake[0]);
-    if (fds[1].revents) {
-        drain_pipe(server->poke[0]);
-        if (poke && poke(arg))
-            mkit_server_abort(server);
-    }
-}
-
-/* Looks after the runners at each tick. Returns whether to go on ticking: not after some without
- * work, when one runner is enough beside those that block. */
-static bool tick(struct mkit_server *server, unsigned *quiet, unsigned *turns)
-{
-    if (!atomic_load(&server->watching))
-        return false;
-    const unsigned now = atomic_load_explicit(&server->turns, memory_order_relaxed);
-    const unsigned blocked = adapt(server);
-    const bool calm =
-        now == *turns && server->active <= blocked + 1 && server->polling && !server->ready_count;
-    *turns = now;
-    *quiet = calm ? *quiet + 1 : 0;
-    if (*quiet <= QUIET_TICKS)
-        return true;
-    *quiet = 0;
-    server->target = blocked + 1;
-    atomic_store(&server->watching, false);
-    return false;
-}
-
-/* The loop of the thread that runs the server. */
-static void watch(struct mkit_server *server, int (*poke)(void *), void *arg)
-{
-    int64_t next_check = server_now() + check_interval(server);
-    unsigned quiet = 0;
-    unsigned turns = 0;
-    pthread_mutex_lock(&server->lock);
-    for (;;) {
-        change_state(server);
-        check_clock(server, &next_check);
-        runners_join(server, false);
-        if (is_finished(server))
-            break;
-        const int timeout = tick(server, &quiet, &turns) ? TICK_MS : nap(server, next_check);
-        pthread_mutex_unlock(&server->lock);
-        sleep_watcher(server, timeout, poke, arg);
-        pthread_mutex_lock(&server->lock);
-    }
-    pthread_mutex_unlock(&server->lock);
 }
 
 /* Watches what was there before the run: connections that were adopted. */
@@ -462,10 +281,17 @@ static int watch_conns(struct mkit_server *server)
 /* Opens the poller and starts the first runner. With the lock held. */
 static int begin(struct mkit_server *server)
 {
+    if (!server->listeners && !server->stats.open && !server->options.adopts)
+        return server_fail(server, MKIT_EINVAL,
+                           "there is nothing to serve: open a socket or adopt a connection first");
     server->poller = poller_open(server->options.poller);
     if (!server->poller)
         return server_fail(server, MKIT_ESOCKET, "cannot make a poller: %s", strerror(errno));
-    server->target = 1;
+    server->share = server->target = 1;
+    server->batch_limit = MAX_BATCH;
+    server->most_aside = server->options.max_threads - 1;
+    server->aside = server->telling = 0;
+    server->ticked = habit_wall();
     server->finishing = false;
     atomic_store(&server->watching, false);
     int error = watch_conns(server);
@@ -473,6 +299,88 @@ static int begin(struct mkit_server *server)
         error = listeners_watch(server);
     if (!error)
         error = runner_start(server);
+    return error;
+}
+
+/* Ends what begin has begun. */
+static void finish(struct mkit_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    server->finishing = true;
+    limits_check(server, server_now(), true);
+    if (server->poller)
+        poller_wake(server->poller);
+    runners_wake(server);
+    runners_join(server, true);
+    for (struct listener *listener = server->listeners; listener; listener = listener->next)
+        listener->watched = false;
+    struct poller *poller = server->poller;
+    server->poller = NULL; /* before it is gone: a fork may come at any moment */
+    poller_close(poller);
+    server->state = SERVER_STOPPED;
+    atomic_store(&server->asked, 0);
+    pthread_mutex_unlock(&server->lock);
+}
+
+/* What the thread that runs the server does while another one watches it: it takes pokes, which may
+ * have to wait for a lock of the program's that a callback holds. */
+struct poked {
+    struct mkit_server *server;
+    int ended[2]; /* a pipe: the watcher has ended */
+};
+
+static void *watch_beside(void *arg)
+{
+    struct poked *poked = arg;
+    server_name_thread("mkit-watcher");
+    watcher_run(poked->server);
+    (void)!write(poked->ended[1], "", 1);
+    return NULL;
+}
+
+static void drain_pipe(int fd)
+{
+    char bytes[64];
+    while (read(fd, bytes, sizeof bytes) == sizeof bytes)
+        ;
+}
+
+static void take_pokes(struct poked *poked, int (*poke)(void *), void *arg)
+{
+    struct pollfd fds[] = {{.fd = poked->ended[0], .events = POLLIN},
+                           {.fd = poked->server->poke[0], .events = POLLIN}};
+    while (!fds[0].revents) {
+        if (poll(fds, 2, -1) < 0) {
+            fds[0].revents = fds[1].revents = 0;
+            continue;
+        }
+        if (fds[1].revents) {
+            drain_pipe(poked->server->poke[0]);
+            if (poke(arg))
+                mkit_server_abort(poked->server);
+        }
+    }
+}
+
+/* Runs the watcher: in this thread, or beside it where this one has pokes to take. */
+static int watch(struct mkit_server *server, int (*poke)(void *), void *arg)
+{
+    if (!poke) {
+        watcher_run(server);
+        return 0;
+    }
+    struct poked poked = {.server = server};
+    pthread_t watcher;
+    if (pipe2(poked.ended, O_CLOEXEC) < 0)
+        return server_fail(server, MKIT_ESOCKET, "cannot make a pipe: %s", strerror(errno));
+    int error = pthread_create(&watcher, NULL, watch_beside, &poked);
+    if (error) {
+        error = server_fail(server, MKIT_ETHREAD, "cannot start a thread: %s", strerror(error));
+    } else {
+        take_pokes(&poked, poke, arg);
+        (void)pthread_join(watcher, NULL);
+    }
+    close_pipe(poked.ended);
     return error;
 }
 
@@ -486,31 +394,16 @@ int mkit_server_run(struct mkit_server *server, int (*poke)(void *arg), void *ar
     server->state = SERVER_RUNNING;
     int error = begin(server);
     pthread_mutex_unlock(&server->lock);
-
     if (!error)
-        watch(server, poke, arg);
-
-    pthread_mutex_lock(&server->lock);
-    server->finishing = true;
-    limits_check(server, server_now(), true);
-    if (server->poller)
-        poller_wake(server->poller);
-    runners_wake(server);
-    runners_join(server, true);
-    for (struct listener *listener = server->listeners; listener; listener = listener->next)
-        listener->watched = false;
-    poller_close(server->poller);
-    server->poller = NULL;
-    server->state = SERVER_STOPPED;
-    atomic_store(&server->asked, 0);
-    pthread_mutex_unlock(&server->lock);
+        error = watch(server, poke, arg);
+    finish(server);
     return error;
 }
 
-static void ask(struct mkit_server *server, int wish)
+void server_ask(struct mkit_server *server, enum server_state wish)
 {
     int asked = atomic_load(&server->asked);
-    while (asked < wish && !atomic_compare_exchange_weak(&server->asked, &asked, wish))
+    while (asked < (int)wish && !atomic_compare_exchange_weak(&server->asked, &asked, (int)wish))
         ;
     server_wake_watcher(server);
 }
@@ -525,14 +418,28 @@ int mkit_server_renew(struct mkit_server *server)
     return runs ? server_fail(server, MKIT_EBUSY, "the server runs already") : 0;
 }
 
+void mkit_server_retire(struct mkit_server *server, unsigned seconds)
+{
+    atomic_store(&server->retire, or_default(seconds, DEFAULT_RETIRE));
+    server_ask(server, SERVER_RETIRING);
+}
+
 void mkit_server_stop(struct mkit_server *server)
 {
-    ask(server, SERVER_DRAINING);
+    server_ask(server, SERVER_DRAINING);
 }
 
 void mkit_server_abort(struct mkit_server *server)
 {
-    ask(server, SERVER_ABORTING);
+    server_ask(server, SERVER_ABORTING);
+}
+
+void mkit_server_hurry(struct mkit_server *server)
+{
+    const int asked = atomic_load(&server->asked);
+    server_ask(server, asked < SERVER_DRAINING   ? SERVER_DRAINING
+                       : asked < SERVER_ABORTING ? SERVER_ABORTING
+                                                 : SERVER_LEAVING);
 }
 
 int mkit_server_poke_fd(const struct mkit_server *server)

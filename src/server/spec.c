@@ -191,6 +191,16 @@ int spec_parse(const char *text, struct spec *spec, const char **why)
     return fail(why, "the socket type is unknown: write unix:, inet:, inet6: or fd:");
 }
 
+bool mkit_same_spec(const char *one, const char *other)
+{
+    struct spec specs[2];
+    const char *ignored;
+    return spec_parse(one, &specs[0], &ignored) == 0 &&
+           spec_parse(other, &specs[1], &ignored) == 0 && specs[0].fd == specs[1].fd &&
+           specs[0].len == specs[1].len &&
+           memcmp(&specs[0].address, &specs[1].address, specs[0].len) == 0;
+}
+
 int mkit_check_spec(const char *text, const char **why)
 {
     struct spec spec;

@@ -51,52 +51,50 @@ static int check_name(struct mkit_session *session, const char *call, const char
     return 0;
 }
 
-/* A header's value as it goes out. *copy is what the caller must free. */
+/* Returns NULL, or what is wrong with a header's value in the strict degree. */
+static const char *value_fault(const char *value, size_t len)
+{
+    for (size_t i = strcspn(value, "\r\n"); i < len; i += 1 + strcspn(value + i + 1, "\r\n")) {
+        if (value[i] == '\r' && value[i + 1] == '\n')
+            continue;
+        if (value[i] == '\r')
+            return "a CR without LF in the value: MTAs take it as a line end";
+        const size_t blank = strspn(value + i + 1, " \t");
+        if (blank == 0)
+            return "a line of the value does not start with white space: it would be another "
+                   "header";
+        if (i + 1 + blank >= len || value[i + 1 + blank] == '\r' || value[i + 1 + blank] == '\n')
+            return "a line of the value is white space alone: it could be taken for the end of the "
+                   "headers (RFC 5322 3.2.2)";
+    }
+    return NULL;
+}
+
+/* A header's value as it goes out; strict: without line ends at its end, and LF for CR LF. *copy is
+ * what the caller must free. */
 static int clean_value(struct mkit_session *session, const char *call, const char *value,
                        struct mkit_field *field, char **copy)
 {
     size_t len = strlen(value);
     *copy = NULL;
-    if (is_strict(session)) {
-        while (len && (value[len - 1] == '\n' || value[len - 1] == '\r'))
-            len--;
-        char *to = NULL;
-        for (size_t i = strcspn(value, "\r\n"); i < len; i++) {
-            bool line_end = value[i] == '\n' || (value[i] == '\r' && value[i + 1] == '\n');
-            if (value[i] == '\r' && !line_end) {
-                free(*copy);
-                *copy = NULL;
-                return mkit_fail(session, MKIT_ETEXT,
-                                 "%s: a CR without LF in the value: MTAs take it as a line end",
-                                 call);
-            }
-            if (value[i] == '\r') { /* of CR LF: only the LF goes out */
-                if (!*copy) {
-                    *copy = malloc(len);
-                    if (!*copy)
-                        return mkit_fail(session, MKIT_ENOMEM, "%s: no memory", call);
-                    memcpy(*copy, value, i);
-                    to = *copy + i;
-                }
-                i++;
-            }
-            if (line_end && value[i + 1] != ' ' && value[i + 1] != '\t') {
-                free(*copy);
-                *copy = NULL;
-                return mkit_fail(session, MKIT_ETEXT,
-                                 "%s: a line of the value does not start with white space: it "
-                                 "would be another header",
-                                 call);
-            }
-            if (to)
-                *to++ = value[i];
-        }
-        if (*copy) {
-            *field = mkit_bytes(*copy, (size_t)(to - *copy));
-            return 0;
-        }
-    }
     *field = mkit_bytes(value, len);
+    if (!is_strict(session))
+        return 0;
+    while (len && (value[len - 1] == '\n' || value[len - 1] == '\r'))
+        len--;
+    const char *fault = value_fault(value, len);
+    if (fault)
+        return mkit_fail(session, MKIT_ETEXT, "%s: %s", call, fault);
+    *field = mkit_bytes(value, len);
+    if (!memchr(value, '\r', len))
+        return 0;
+    char *to = *copy = malloc(len + 1);
+    if (!to)
+        return mkit_fail(session, MKIT_ENOMEM, "%s: no memory", call);
+    for (size_t i = 0; i < len; i++)
+        if (value[i] != '\r')
+            *to++ = value[i];
+    *field = mkit_bytes(*copy, (size_t)(to - *copy));
     return 0;
 }
 

@@ -1,9 +1,37 @@
 /* Events: what a packet means to a filter. They point into the packet. */
 #include <arpa/inet.h>
+#include <net/if.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "session/session.h"
+
+/* The number of a scope ("eth0", "2"): 0 for what is neither a number nor an interface here. */
+static uint32_t scope_of(const char *name)
+{
+    char *end;
+    const unsigned long number = strtoul(name, &end, 10);
+    if (name[0] >= '0' && name[0] <= '9' && *end == '\0')
+        return number <= UINT32_MAX ? (uint32_t)number : 0;
+    return if_nametoindex(name);
+}
+
+/* Reads "IPv6:fe80::1%eth0"; the prefix and the scope may be absent. */
+static bool read_inet6(const char *text, struct sockaddr_in6 *in6)
+{
+    char address[INET6_ADDRSTRLEN];
+    if (strncasecmp(text, "IPv6:", 5) == 0)
+        text += 5;
+    const size_t len = strcspn(text, "%");
+    if (len >= sizeof address)
+        return false;
+    memcpy(address, text, len);
+    address[len] = '\0';
+    if (text[len])
+        in6->sin6_scope_id = scope_of(text + len + 1);
+    return inet_pton(AF_INET6, address, &in6->sin6_addr) == 1;
+}
 
 static int connect_event(struct mkit_session *session, const struct mkit_field *fields, int count,
                          struct mkit_event *event)
@@ -42,12 +70,11 @@ static int connect_event(struct mkit_session *session, const struct mkit_field *
         memset(in6, 0, sizeof *in6);
         in6->sin6_family = AF_INET6;
         in6->sin6_port = port;
-        if (strncasecmp(text, "IPv6:", 5) == 0)
-            text += 5;
-        if (inet_pton(AF_INET6, text, &in6->sin6_addr) == 1)
+        if (read_inet6(text, in6))
             return 0;
     }
-    return mkit_fail(session, MKIT_EPROTOCOL, "packet CONNECT (C): \"%.40s\" is no address", text);
+    return mkit_fail(session, MKIT_EPROTOCOL, "packet CONNECT (C): \"%.40s\" is not an address",
+                     text);
 }
 
 static size_t count_strings(struct mkit_text strings)

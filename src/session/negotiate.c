@@ -83,6 +83,9 @@ int mkit_negotiate_end(struct mkit_session *session, int verdict)
     } else if (verdict == MKIT_CONTINUE) {
         actions = options->actions;
         protocol = options->protocol;
+    } else if (verdict < 0) { /* whoever called it has told why */
+        return mkit_fail(session, MKIT_EINVAL,
+                         "the negotiate callback failed: the connection is closed");
     } else {
         const char *name = mkit_verdict_name(verdict);
         return mkit_fail(session, MKIT_EINVAL,
@@ -104,9 +107,10 @@ int mkit_negotiate_end(struct mkit_session *session, int verdict)
         return mkit_fail(session, MKIT_EINVAL,
                          "the filter needs option %s, which the MTA does not offer (0x%x)",
                          first_name(excess, mkit_protocol_name), (unsigned)offered);
-    session->actions = actions;
-    session->protocol = protocol;
-    return send_answer(session, protocol & offered);
+    /* What the MTA knows and this protocol does not is nothing to agree on. */
+    session->actions = actions & MKIT_ALL_ACTIONS;
+    session->protocol = protocol & MKIT_ALL_PROTOCOL;
+    return send_answer(session, session->protocol & offered);
 }
 
 int mkit_setsymlist(struct mkit_session *session, int stage, const char *names)

@@ -19,10 +19,15 @@ int mkit_send(struct mkit_session *session, struct bytes *to, uint8_t command,
     return 0;
 }
 
+size_t mkit_output_waits(const struct mkit_session *session)
+{
+    return session->out.len - session->out_sent;
+}
+
 size_t mkit_session_output(const struct mkit_session *session, const uint8_t **data)
 {
     *data = session->out.at ? session->out.at + session->out_sent : NULL;
-    return session->out.len - session->out_sent;
+    return mkit_output_waits(session);
 }
 
 void mkit_session_sent(struct mkit_session *session, size_t len)
@@ -50,13 +55,12 @@ bool mkit_session_may_progress(const struct mkit_session *session)
 bool mkit_session_will_flush(const struct mkit_session *session, size_t len)
 {
     const size_t headers = (len / MKIT_CHUNK + 1) * MKIT_HEADER_LEN;
-    const size_t waiting = session->out.len - session->out_sent;
-    return session->flush && waiting + len + headers > session->limits.output;
+    return session->flush && mkit_output_waits(session) + len + headers > session->limits.output;
 }
 
 int mkit_flush_over(struct mkit_session *session, size_t bound)
 {
-    if (!session->flush || session->out.len - session->out_sent <= bound)
+    if (!session->flush || mkit_output_waits(session) <= bound)
         return 0;
     int error = session->flush(session, session->flush_arg);
     if (!error)

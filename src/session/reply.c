@@ -126,10 +126,29 @@ int mkit_setreply(struct mkit_session *session, const char *rcode, const char *x
     return 0;
 }
 
-static void log_unsendable(const struct mkit_session *session, int verdict)
+/* Says of a verdict at a no-reply step what is done instead; COMPATIBLE: in libmilter's words. */
+static void log_unsendable(const struct mkit_session *session, int verdict, bool held)
 {
-    mkit_log(session, MKIT_LOG_ERROR, "milter claimed not to reply in state %d but did anyway %d",
-             (int)session->state, verdict);
+    if (session->filter->degree == MKIT_COMPATIBLE) {
+        mkit_log(session, MKIT_LOG_ERROR,
+                 "milter claimed not to reply in state %d but did anyway %d", (int)session->state,
+                 verdict);
+        return;
+    }
+    mkit_log(session, MKIT_LOG_ERROR,
+             "%s: %s cannot be sent, since the MTA waits for no reply at this step: %s",
+             mkit_step_name(mkit_states[session->state].step), mkit_verdict_name(verdict),
+             held ? "it is the answer to the next step that has one" : "it is left out");
+}
+
+/* For those who want to know where an answer to the MTA came from: the step, the verdict, and what
+ * the MTA is told. */
+static void log_answer(const struct mkit_session *session, int verdict, const char *what,
+                       const char *text)
+{
+    mkit_log(session, MKIT_LOG_DEBUG, "%s: %s%s%.160s",
+             mkit_step_name(mkit_states[session->state].step), mkit_verdict_name(verdict), what,
+             text);
 }
 
 /* Says when a verdict will not have the effect that its author expects. */
@@ -154,11 +173,28 @@ static int send_verdict(struct mkit_session *session, int verdict)
     char class_digit = verdict == MKIT_REJECT ? '5' : '4';
     if ((verdict == MKIT_REJECT || verdict == MKIT_TEMPFAIL) && reply && reply[0] == class_digit) {
         struct mkit_field text = mkit_bytes(reply, strlen(reply));
+        log_answer(session, verdict, ", reply ", reply);
         int error = mkit_send(session, &session->out, MKIT_R_REPLYCODE, &text, 1);
         mkit_reply_clear(session);
         return error;
     }
+    const bool refuses = verdict == MKIT_REJECT || verdict == MKIT_TEMPFAIL;
+    log_answer(session, verdict, refuses ? ", without a reply of the filter's" : "", "");
     return mkit_send(session, &session->out, mkit_verdicts[verdict].reply, NULL, 0);
+}
+
+/* Whether SKIP can be sent. Before the headers Sendmail would ignore the filter from then on, for
+ * all messages of the connection; at the end of the message it would give up on it. */
+static bool may_skip(const struct mkit_session *session)
+{
+    const enum state state = session->state;
+    if (state == S_HDRS || state == S_EOHS || state == S_BODY)
+        return session->protocol & MKIT_SKIPPING;
+    mkit_log(session, MKIT_LOG_WARNING,
+             "%s: SKIP counts as CONTINUE: it is for headers and bodies, and elsewhere Sendmail "
+             "would ignore the filter from then on",
+             mkit_step_name(mkit_states[state].step));
+    return false;
 }
 
 /* Whether a verdict that cannot be sent now must be said later: the MTA goes on as if nothing had
@@ -176,13 +212,15 @@ int mkit_reply_send(struct mkit_session *session, int verdict)
     const bool strict = session->filter->degree == MKIT_STRICT;
     const uint32_t no_reply = mkit_states[session->state].no_reply & session->protocol;
     const bool emulated = no_reply & session->emulated;
-    if (strict && verdict == MKIT_SKIP &&
-        (!(session->protocol & MKIT_SKIPPING) || session->state == S_ENDM))
+    if (strict && verdict == MKIT_SKIP && !may_skip(session))
         verdict = MKIT_CONTINUE;
     if (no_reply && !(strict && emulated && mkit_verdicts[verdict].final)) {
+        const bool held = strict && must_hold(session, verdict);
         if (verdict != MKIT_NOREPLY && !(strict && verdict == MKIT_CONTINUE))
-            log_unsendable(session, verdict);
-        if (strict && must_hold(session, verdict)) {
+            log_unsendable(session, verdict, held);
+        log_answer(session, verdict, held ? ", kept for a command that awaits an answer" : "",
+                   emulated ? ", the MTA is told CONTINUE" : ", no answer is awaited");
+        if (held) {
             session->held = verdict;
             session->held_always = session->state <= S_HELO;
         }

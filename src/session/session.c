@@ -22,7 +22,7 @@ int mkit_fail(struct mkit_session *session, int error, const char *format, ...)
 void mkit_log(const struct mkit_session *session, int level, const char *format, ...)
 {
     const struct mkit_filter *filter = session->filter;
-    if (!filter->log)
+    if (!filter->log || level > (filter->log_level ? filter->log_level : MKIT_LOG_INFO))
         return;
     char line[256];
     va_list args;
@@ -59,7 +59,7 @@ struct mkit_session *mkit_session_new(const struct mkit_filter *filter)
             or_default(limits->packet, filter->degree == MKIT_COMPATIBLE ? MKIT_MAX_SEND : 1 << 20),
         .macros = or_default(limits->macros, 1 << 16),
         .recipients = or_default(limits->recipients, 1 << 16),
-        .header_bytes = or_default(limits->header_bytes, 1 << 24),
+        .header_bytes = or_default(limits->header_bytes, SIZE_MAX), /* they are not kept here */
         .output = or_default(limits->output, 1 << 18),
     };
     session->asked = NO_STEP;
@@ -183,6 +183,19 @@ static bool may_come(const struct mkit_session *session, enum state to)
     return mkit_may_follow(session->state, to, session->protocol);
 }
 
+/* Says that a command gets no answer, once for each command of a connection. Postfix sends ABORT
+ * after a finished message too; it awaits no answer. */
+static void log_order(struct mkit_session *session, enum state from, enum state to)
+{
+    if (to == S_ABRT || session->told_order & 1U << to)
+        return;
+    session->told_order |= (uint16_t)(1U << to);
+    mkit_log(session, MKIT_LOG_WARNING,
+             "packet %s (%c) out of order (state %s): ignored, the MTA gets no answer",
+             mkit_packet_kind(MKIT_TO_FILTER, mkit_states[to].command)->name,
+             mkit_states[to].command, mkit_states[from].name);
+}
+
 /* Takes a packet: decides by the state table what is to be done for it. */
 static int take_packet(struct mkit_session *session)
 {
@@ -208,15 +221,11 @@ static int take_packet(struct mkit_session *session)
         return 0;
     }
     if (!may_come(session, to)) {
+        const enum state from = session->state;
         push_ends(session, false);
         session->state = S_HELO;
         if (!mkit_may_follow(S_HELO, to, session->protocol)) {
-            if (to == S_ABRT) /* Postfix sends it after a finished message too */
-                return 0;
-            if (!session->told_order)
-                mkit_log(session, MKIT_LOG_INFO, "packet %s (%c) out of order: ignored",
-                         mkit_packet_kind(MKIT_TO_FILTER, command)->name, command);
-            session->told_order = true;
+            log_order(session, from, to);
             return 0;
         }
     }
@@ -326,6 +335,8 @@ int mkit_session_next(struct mkit_session *session, struct mkit_event *event)
                 return result;
         } else if (session->ending) {
             return session->error ? session->error : MKIT_CLOSED;
+        } else if (mkit_output_waits(session) > session->limits.output) {
+            return MKIT_NEED_OUTPUT;
         } else {
             result = mkit_next_packet(session);
             if (result == 0 && !session->eof)
@@ -382,9 +393,10 @@ static int answer_step(struct mkit_session *session, enum mkit_step step, int ve
     int error = mkit_reply_send(session, verdict);
     if (error)
         return error;
-    const bool over = row->final_always || (row->final && !mkit_states[session->state].one_only);
+    const struct state_row *at = &mkit_states[session->state];
+    const bool over = row->final_always || (row->final && !at->one_only);
     if (over && session->held == held_before)
-        session->state = S_HELO;
+        session->state = at->over;
     return 0;
 }
 

@@ -24,6 +24,7 @@ enum state {
     S_ABRT,
     S_UNKN,
     S_Q_NC,
+    S_OVER, /* ours: DATA, where the filter's verdict has ended its message */
     S_STATES
 };
 
@@ -39,6 +40,7 @@ struct state_row {
     uint8_t macros;      /* macro slots from this one on are emptied first */
     bool in_message;     /* abort is owed if the message ends here */
     bool one_only;       /* a refusal is for this command alone: the message goes on */
+    enum state over;     /* where a verdict leads that ends the message */
     uint16_t next;       /* states that may follow, as bits */
 };
 
@@ -115,9 +117,9 @@ struct mkit_session {
     int held;         /* verdict that could not be sent at a no-reply step; -1: none */
     bool held_always; /* it was given before any message: for all of them */
     bool close_owed;
-    bool ending;     /* nothing but todo is left */
-    bool replacing;  /* a replacement body has begun in this step */
-    bool told_order; /* a command out of order was logged already */
+    bool ending;         /* nothing but todo is left */
+    bool replacing;      /* a replacement body has begun in this step */
+    uint16_t told_order; /* commands, as bits of their states, that were logged as out of order */
     size_t recipients;
     size_t header_bytes;
 
@@ -161,6 +163,8 @@ int mkit_packet_event(struct mkit_session *session, enum mkit_step step, struct 
 /* Queues a packet in one of the session's buffers. */
 int mkit_send(struct mkit_session *session, struct bytes *to, uint8_t command,
               const struct mkit_field *fields, size_t count);
+/* How many bytes wait for the MTA. */
+size_t mkit_output_waits(const struct mkit_session *session);
 /* Writes now if more than `bound` bytes wait. An error ends the session. */
 int mkit_flush_over(struct mkit_session *session, size_t bound);
 

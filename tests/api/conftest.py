@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -160,6 +160,7 @@ def start_program(
     *args: str,
     tracebacks: bool = False,
     forks: bool = False,
+    under: Sequence[str] = (),
     **env: str,
 ) -> Program:
     """Runs a program's text, with all of `seen`, in a folder of its own: see run_program."""
@@ -167,7 +168,14 @@ def start_program(
     script = folder / "program.py"
     script.write_text("from seen import *\n" + textwrap.dedent(source))
     return run_program(
-        implementation, folder, script, *args, tracebacks=tracebacks, forks=forks, **env
+        implementation,
+        folder,
+        script,
+        *args,
+        tracebacks=tracebacks,
+        forks=forks,
+        under=under,
+        **env,
     )
 
 
@@ -179,10 +187,12 @@ def run_program(
     tracebacks: bool = False,
     forks: bool = False,
     printed: str = "output",
+    under: Sequence[str] = (),
     **env: str,
 ) -> Program:
     """Runs a program in a folder. `tracebacks`: it is to print some; `forks`: it puts itself into
-    the background; `printed`: the file for what it prints, if not that of its errors."""
+    the background; `printed`: the file for what it prints, if not that of its errors; `under`: a
+    command that runs it."""
     need(implementation)
     ours = implementation != "oracle"
     modules = [str(HERE / "filters")]
@@ -191,6 +201,7 @@ def run_program(
     with (folder / "output").open("ab") as output, (folder / printed).open("ab") as standard:
         process = subprocess.Popen(
             [
+                *under,
                 sys.executable if ours else ORACLE_PYTHON,
                 *(["-W", "error"] if ours else []),
                 str(script),

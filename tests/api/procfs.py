@@ -45,3 +45,12 @@ def await_stillness(pid: int) -> None:
         assert time.monotonic() < end, (before, now)
         before = now
         time.sleep(STILL)
+
+
+def named(pid: int, name: str) -> list[int]:
+    """The threads of a process that have this name: mkit-runner, mkit-watcher."""
+    return [
+        tid
+        for tid in threads(pid)
+        if Path(f"/proc/{pid}/task/{tid}/comm").read_text() == f"{name}\n"
+    ]

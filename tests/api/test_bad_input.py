@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from .conftest import Program, Start
-from .mta import Closed, Mta, option_packet, packet, strings
+from .mta import Mta, option_packet, packet, strings
 
 # The log goes to a file of its own lines: "LEVEL text".
 LOGGED = """
@@ -224,22 +224,19 @@ def test_100000_recipients(start: Start) -> None:
 
 @OURS
 def test_headers_without_end(start: Start) -> None:
+    """They are handed on and not kept, so their number has no limit: an honest MTA may be set to
+    messages of any size."""
     program = start(LOGGED)
     mta = program.connect()
     mta.negotiate()
     mta.mail()
     mta.rcpt()
     header = packet("L", strings("X", b"x" * 60000))
-    answered = 0
-    with contextlib.suppress(ConnectionError, Closed):
-        for _ in range(1000):
-            mta.raw(header)
-            assert mta.receive() == ("c", b"")
-            answered += 1
-    assert answered == 16 * 1024 * 1024 // 60003
-    assert "bytes of headers" in one_log_line(program)
-    program.await_step("close")
-    assert program.steps().count("abort") == 1
+    for _ in range(400):
+        mta.raw(header)
+        assert mta.receive() == ("c", b"")
+    mta.raw(packet("N") + packet("E"))
+    assert [mta.receive(), mta.receive()] == [("c", b""), ("c", b"")]
 
 
 @OURS

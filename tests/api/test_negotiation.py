@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
 
 from .conftest import Start
 from .differences import expected
+from .mta import Closed
 
 CLASSES = {
     "nothing": "class Filter(Milter.Base): pass",
@@ -240,6 +242,7 @@ def test_symbol_lists_by_call(start: Start) -> None:
                 record(attempt(self._ctx.setsymlist, Milter.M_CONNECT, "i"))
                 record(attempt(self._ctx.setsymlist, 7, "i"))
                 record(attempt(self._ctx.setsymlist, -1, "i"))
+                record(attempt(self._ctx.setsymlist, Milter.M_DATA, None))
                 return super().negotiate(opts)
         run(Filter)
         """
@@ -250,7 +253,7 @@ def test_symbol_lists_by_call(start: Start) -> None:
         5: b"",
         6: b" ".join(b"{%d}" % n for n in range(50)),
     }
-    assert [kind for ((kind, _),) in program.seen()] == ["error"] * 3
+    assert [kind for ((kind, _),) in program.seen()] == ["error"] * 3 + ["TypeError"]
 
 
 @pytest.mark.parametrize("implementation", ["ours-lowlevel", "ours-fast"], indirect=True)
@@ -345,6 +348,33 @@ def test_another_result_where_no_reply_goes_out(start: Start) -> None:
     program.until(lambda: "must be CONTINUE with @noreply" in program.output())
     mta.send("Q")
     assert mta.is_closed()
+
+
+@pytest.mark.parametrize("step", ["envrcpt", "header"])
+def test_an_exception_where_no_reply_goes_out(start: Start, implementation: str, step: str) -> None:
+    program = start(
+        f"""
+        class Filter(Milter.Base):
+            def envfrom(self, f, *params): return Milter.CONTINUE
+            def envrcpt(self, to, *params): return Milter.CONTINUE
+            def header(self, field, value): return Milter.CONTINUE
+            def eoh(self): return Milter.CONTINUE
+            @Milter.noreply
+            def {step}(self, *args): raise ValueError("no such thing")
+        run(Filter)
+        """,
+        tracebacks=True,
+    )
+    mta = program.connect()
+    mta.negotiate()
+    for command, data in (("M", b"<a>\0"), ("R", b"<b>\0"), ("L", b"X\0y\0"), ("N", b""),
+                          ("A", b""), ("M", b"<c>\0"), ("Q", b"")):  # fmt: skip
+        mta.send(command, data)
+    letters = []
+    with contextlib.suppress(Closed):
+        while True:
+            letters.append(mta.receive()[0])
+    assert letters == expected(implementation, "an exception in a @noreply callback")[step]
 
 
 def test_leading_space(start: Start) -> None:

@@ -240,6 +240,17 @@ def test_decorators_on_bytes_methods(evaluate: Evaluate, package: str, decorator
     assert kind == expected(package, "@noreply on header_bytes")
 
 
+@pytest.mark.parametrize("strategy", ["utf-8", "latin-1", "backslashreplace", ""])
+def test_what_decode_takes(evaluate: Evaluate, package: str, strategy: str) -> None:
+    ((kind,),) = evaluate(
+        f"""
+        def header(self, field, value): return 0
+        record(attempt(lambda: Milter.decode({strategy!r})(header) and None)[0])
+        """
+    )
+    assert kind == expected(package, "@decode with an encoding")
+
+
 @pytest.mark.parametrize("count", [5, 6, 50])
 def test_how_many_symbols(evaluate: Evaluate, package: str, count: int) -> None:
     ((kind,),) = evaluate(

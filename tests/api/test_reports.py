@@ -81,6 +81,46 @@ def test_abort_and_close(start: Start) -> None:
     ]
 
 
+def test_where_no_reply_is_awaited(start: Start) -> None:
+    """The policy's answer is that of the next step that has one, and the log says so."""
+    program = start(
+        REPORTED
+        + """
+    def envfrom(self, f, *params): return Milter.CONTINUE
+    def envrcpt(self, to, *params): return Milter.CONTINUE
+    @Milter.noreply
+    def header(self, field, value): self.fail()
+    def eoh(self): return Milter.CONTINUE
+run(Filter)
+"""
+    )
+    mta = program.connect()
+    mta.negotiate()
+    assert mta.mail() == "c"
+    assert mta.rcpt() == "c"
+    mta.send("L", b"X\0y\0")
+    kind, reply = mta.eoh()
+    assert (kind, reply[:3]) == ("y", b"451")
+    exception, consequence = (what for what in program.seen() if what[0] == "log")
+    assert exception[4:6] == ("ValueError", "no such thing")
+    assert consequence[3].endswith(
+        ": header: TEMPFAIL cannot be sent, since the MTA waits for no reply at this step: it is "
+        "the answer to the next step that has one"
+    )
+
+
+def test_a_factory_that_raises(start: Start) -> None:
+    program = start(REPORTED + "def make(): raise OSError('no database')\nrun(make)")
+    mta = program.connect()
+    mta.send("O", b"\0\0\0\6\0\0\1\xff\0\x1f\xff\xff")
+    assert mta.is_closed()
+    program.await_lines(2)
+    exception, consequence = program.seen()
+    assert exception[4:] == ("OSError", "no database", exception[6])
+    assert exception[6][-1] == "make"
+    assert consequence[3].endswith(": the negotiate callback failed: the connection is closed")
+
+
 def test_the_hook_of_the_program(start: Start) -> None:
     program = start(
         REPORTED
@@ -190,3 +230,31 @@ def test_an_exception_holds_no_object(start: Start) -> None:
         return gone[0]
 
     program.until(let_go)
+
+
+DEBUG = """
+import logging
+logging.getLogger("Milter").setLevel(LEVEL)
+class Keep(logging.Handler):
+    def emit(self, it): it.levelno <= 10 and record(it.levelname, it.getMessage())
+logging.getLogger("Milter").addHandler(Keep())
+class Filter(Milter.Base):
+    def envfrom(self, *args): return Milter.TEMPFAIL
+run(Filter)
+"""
+
+
+@pytest.mark.parametrize("level", ["logging.DEBUG", "logging.INFO"])
+def test_each_answer_is_a_debug_line(start: Start, level: str) -> None:
+    program = start(DEBUG.replace("LEVEL", level))
+    mta = program.connect()
+    mta.negotiate()
+    mta.macros("M", "i", "4ABC9")
+    assert mta.mail() == "t"
+    lines = program.seen()
+    if level == "logging.INFO":
+        assert lines == []
+        return
+    ((name, text),) = lines
+    assert name == "DEBUG"
+    assert "queue id 4ABC9: envfrom: TEMPFAIL, without a reply of the filter's" in text

@@ -691,7 +691,7 @@ def test_a_logger_of_its_own(
     records: list[logging.LogRecord] = []
     hooked: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", hooked.append)
-    own = logging.Logger("own")  # it is to know no other
+    own = logging.Logger("own", logging.INFO)  # it is to know no other
     own.addHandler(handler := logging.Handler())
     monkeypatch.setattr(handler, "emit", records.append)
     with Milter.Server(Raising, "inet:0@127.0.0.1", logger=own) as server:

@@ -3,6 +3,7 @@ Milter.test as plans say, and prints what happened. Plans come as JSON on stdin.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from io import BytesIO
@@ -31,6 +32,8 @@ def plain(value: Any) -> Any:
         return value.encode("utf-8", "surrogateescape").decode("latin-1").replace("\r\n", "\n")
     if hasattr(value, "items"):
         return [[name, plain(str(text))] for name, text in value.items()]
+    if isinstance(value, set):
+        return sorted(map(plain, value))
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     return value
@@ -39,6 +42,9 @@ def plain(value: Any) -> Any:
 def told(name: str, *args: Any) -> Any:
     """Notes a callback, does what is planned there, and answers."""
     seen.append([name, plain(args)])
+    if name in plan.get("visible", ()):
+        values = [told.filter.getsymval(macro) for macro in plan["macros"]]  # type: ignore[attr-defined]
+        seen.append(["macros", values])
     for action, *values in plan.get("actions", {}).get(name, ()):
         try:
             getattr(told.filter, action)(*values)  # type: ignore[attr-defined]
@@ -95,21 +101,29 @@ class Quiet(Filter):
     body = Milter.Base.body
 
 
-class Mixed(TestBase, Filter):
-    pass
+def asking(klass: type, lists: dict[str, list[str]]) -> type:
+    """A filter that asks for macros by @symlist: by callback, their names."""
 
+    def marked(name: str, names: list[str]) -> Any:
+        method = getattr(klass, name)
 
-class MixedQuiet(TestBase, Quiet):
-    pass
+        @functools.wraps(method)
+        def own(self: Any, *args: Any) -> Any:
+            return method(self, *args)
+
+        return Milter.symlist(*names)(own)
+
+    return type("Asking", (klass,), {name: marked(name, names) for name, names in lists.items()})
 
 
 def drive(log: str) -> Any:
     """One plan through the context or the mixin."""
     seen.clear()
     quiet = plan.get("quiet", False)
-    Milter.factory = Quiet if quiet else Filter
+    klass: Any = asking(Quiet if quiet else Filter, plan.get("symlist", {}))
+    Milter.factory = klass
     if plan["mixin"]:
-        at: Any = (MixedQuiet if quiet else Mixed)(log)
+        at: Any = type("Mixed", (TestBase, klass), {})(log)
         names = ("setsymval", "connect", "feedFile")
     else:
         at = TestCtx(log)

@@ -14,6 +14,7 @@ from typing import Any
 
 import Milter
 import mime
+import pytest
 from api.conftest import ORACLE_PYTHON, need
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,6 +110,75 @@ def test_as_the_oracle(tmp_path: Path) -> None:
     assert len(both[0]) == len(wanted) > 500
     for plan, their, our in zip(wanted, *both, strict=True):
         assert (plan, alike(plan, our)) == (plan, alike(plan, their))
+
+
+# ------------------------------------------------------------------------------------ the macros
+
+MACROS = {"i": "1", "j": "2", "{auth_authen}": "ann", "{auth_type}": "PLAIN", "{mail_addr}": "a@b"}
+ASKING = ("connect", "hello", "envfrom", "envrcpt", "data", "eoh", "eom")
+#: What a filter asks for by @symlist: names of macros by callback.
+LISTS: list[dict[str, list[str]]] = [
+    {},
+    *({step: names} for step in ASKING for names in (["{auth_authen}"], ["i", "{mail_addr}"], [])),
+    *({"envfrom": [names]} for names in ("{auth_authen} i", "{none}", "j")),
+    {"eom": ["{auth_type}"], "eoh": ["j"]}, {step: ["j"] for step in ASKING},
+    {"connect": ["{none}"], "envrcpt": ["j", "{auth_type}"], "eom": ["i"]},
+]  # fmt: skip
+
+
+def macro_plans(mixin: bool) -> list[dict[str, Any]]:
+    same = {"mixin": mixin, "messages": ["A: b\n\nc\n"], "macros": MACROS, "visible": ASKING}
+    return [{**same, "symlist": lists} for lists in LISTS]
+
+
+def visible(answer: dict[str, Any]) -> list[Any]:
+    return [step[1] for step in answer["seen"] if step[0] == "macros"]
+
+
+def test_a_list_hides_the_others_as_the_oracle(tmp_path: Path) -> None:
+    """In the callback that asked, and nowhere else."""
+    need("oracle")
+    wanted = macro_plans(mixin=False)
+    both = [done(python, wanted, tmp_path / "log") for python in (ORACLE_PYTHON, sys.executable)]
+    for plan, their, our in zip(wanted, *both, strict=True):
+        assert len(visible(our)) == len(ASKING)
+        assert (plan["symlist"], visible(our)) == (plan["symlist"], visible(their))
+    envfrom = visible(both[1][1 + 3 * ASKING.index("envfrom")])[ASKING.index("envfrom")]
+    assert envfrom == [None, None, "ann", None, None]
+
+
+def test_a_list_hides_the_others_in_the_mixin(tmp_path: Path) -> None:
+    """As in the context. The older mixin hides all of them, or none."""
+    context, mixin = (
+        done(sys.executable, macro_plans(mixin), tmp_path / "log") for mixin in (False, True)
+    )
+    assert list(map(visible, mixin)) == list(map(visible, context))
+
+
+def test_lists_of_a_connection_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What negotiate itself asks for counts; the next connection begins without any."""
+
+    class Own(Milter.Base):
+        def negotiate(self, opts: list[int]) -> int:
+            result = super().negotiate(opts)
+            self.setsymlist(Milter.M_EOH, "j")
+            self.setsymlist(Milter.M_HELO, "{mail_addr}", "i")
+            return result
+
+        @Milter.symlist("{auth_type}")
+        def eom(self) -> int:
+            return Milter.CONTINUE
+
+    ctx = TestCtx()
+    monkeypatch.setattr(Milter, "factory", Own)
+    ctx._connect()
+    found = {Milter.M_HELO: {b"{mail_addr}", b"i"}, Milter.M_EOM: {b"{auth_type}"}}
+    assert dict(enumerate(ctx._symlist)) == {
+        **dict.fromkeys(range(7)), **found, Milter.M_EOH: {b"j"}
+    }  # fmt: skip
+    monkeypatch.setattr(Milter, "factory", Milter.Base)
+    ctx._connect()
+    assert ctx._symlist == [None] * 7
 
 
 # --------------------------------------------------------------------------------- Milter.testing

@@ -44,6 +44,40 @@ def test_times_as_the_oracle() -> None:
     agree("greysql", asked, {})
 
 
+#: Triples by the seconds at which they were tried, and when clean is called.
+HOUR, DAY = 3600, 86400
+TRIPLES = [[0], [0, 300], [0, 700], [0, 700, 800], [0, 5 * HOUR], [0, 36 * DAY + 1], [20 * DAY]]
+CLEANED = [5 * HOUR, 35 * DAY, 36 * DAY + 100, 36 * DAY + 1000, 37 * DAY, 57 * DAY, 73 * DAY]
+
+
+def test_clean_as_the_oracle() -> None:
+    """Confirmed or not, what was last seen before the retain time goes; nothing else does."""
+
+    def check(times: str) -> str:
+        return (
+            f"[[g.check(str(n), 'f@b', 't@c', timeinc=t) for t in {times}]"
+            f" for n, times in enumerate({TRIPLES})]"
+        )
+
+    asked = [
+        f"(lambda g: ({check('times')}, g.clean({at}), {check(f'[{at}]')}, g.clean({at})"
+        ", g.close()))"
+        "(Greylist(':memory:'))"
+        for at in CLEANED
+    ]
+    agree("greysql", asked, {})
+
+
+def test_clean_leaves_what_waits() -> None:
+    """A triple that was never confirmed stays until the retain time, and counts as new."""
+    grey = Greylist(":memory:")
+    assert grey.check("1.2.3.4", "a@b", "c@d") == 0
+    assert [grey.clean(5 * HOUR), grey.clean(36 * DAY - 100)] == [0, 0]
+    assert grey.check("1.2.3.4", "a@b", "c@d", 5 * HOUR) == 0
+    assert [grey.clean(41 * HOUR), grey.clean(37 * DAY)] == [0, 1]
+    grey.close()
+
+
 def test_processes_and_threads(tmp_path: Path) -> None:
     path = str(tmp_path / "grey.db")
     workers = [subprocess.Popen([sys.executable, "-c", _WORK, path]) for _ in range(3)]

@@ -192,6 +192,9 @@ def test_once_is_enough(mta: MTA) -> None:
         'Content-Type: multipart/signed; boundary="b"\n\n--b\n\nhi\n--b--\n',
         'Content-Type: multipart/mixed; boundary="b"\n\n--b\n\nhi\n--b\n'
         "Content-Type: Multipart/Encrypted\n\n--b--\n",
+        "DKIM-Signature: v=1; d=example.org; bh=x; b=y\n\nhi\n",
+        "dkim-signature:v=1\nContent-Type: text/html\n\n<p>hi</p>\n",
+        "ARC-Message-Signature: i=1; bh=x; b=y\n\nhi\n",
         "Content-Type: application/pkcs7-mime; smime-type=signed-data\n\nAAAA\n",
         'Content-Type: multipart/mixed; boundary="b"\n\n--b\n\nhi\n--b\n'
         "Content-Type: application/octet-stream; name=smime.P7M\n\nAAAA\n--b--\n",

@@ -105,6 +105,9 @@ def test_whose_mail_is_signed(mta: MTA, client: str, auth: str | None, signs: bo
         b"From: ann@example.org.elsewhere.example\n",
         b"From: ann@example.org\nfrom: eve@elsewhere.example\n",
         b"From: ann@example.org\n" * 2,
+        b"From: ann@example.org, eve@elsewhere.example\n",
+        b"From: Ann <ann@example.org>, eve@elsewhere.example\n",
+        b"From: ann@example.org)eve@elsewhere.example\n",
         b"From: \xff\n",
     ],
 )

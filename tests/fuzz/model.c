@@ -22,7 +22,7 @@ static const struct row {
     {'H', "HMU", MKIT_HELO, 0x2, 0x2000},
     {'M', "RAU", MKIT_MAIL, 0x4, 0x4000},
     {'R', "RTLNBEAU", MKIT_RCPT, 0x8, 0x8000},
-    {'T', "LNA", MKIT_DATA, 0x200, 0x10000},
+    {'T', "RTLNAU", MKIT_DATA, 0x200, 0x10000},
     {'L', "LNA", MKIT_HEADER, 0x20, 0x80},
     {'N', "BEA", MKIT_EOH, 0x40, 0x40000},
     {'B', "BEA", MKIT_BODY, 0x10, 0x80000},
@@ -31,6 +31,7 @@ static const struct row {
     {'A', "", MKIT_STEPS, 0, 0},
     {'U', "HMRTBUAQK", MKIT_UNKNOWN, 0x100, 0x20000},
     {'K', "CU", MKIT_STEPS, 0, 0},
+    {'o', "RTU", MKIT_STEPS, 0, 0}, /* after a final verdict at DATA */
 };
 
 enum { ROWS = sizeof rows / sizeof *rows };
@@ -118,7 +119,7 @@ void model_init(struct model *model, const struct mkit_filter *filter, const uin
                                   : 65535,
         .macros = limits->macros ? limits->macros : 65536,
         .recipients = limits->recipients ? limits->recipients : 65536,
-        .header_bytes = limits->header_bytes ? limits->header_bytes : 1 << 24,
+        .header_bytes = limits->header_bytes ? limits->header_bytes : SIZE_MAX,
     };
 }
 
@@ -152,9 +153,15 @@ static bool is_client(const uint8_t *at, size_t len)
     struct in_addr out4;
     switch (family) {
     case '4': return inet_aton(address, &out4) != 0;
-    case '6':
-        return inet_pton(AF_INET6, strncasecmp(address, "IPv6:", 5) == 0 ? address + 5 : address,
-                         &out) == 1;
+    case '6': {
+        char plain[INET6_ADDRSTRLEN] = ""; /* without the scope */
+        if (strncasecmp(address, "IPv6:", 5) == 0)
+            address += 5;
+        const size_t span = strcspn(address, "%");
+        if (span < sizeof plain)
+            memcpy(plain, address, span);
+        return inet_pton(AF_INET6, plain, &out) == 1;
+    }
     case 'L': return strlen(address) < sizeof((struct sockaddr_un *)NULL)->sun_path;
     default: return false;
     }
@@ -289,7 +296,7 @@ static bool send_reply(struct model *model, int verdict)
     const uint32_t no_reply = row_of(model->state)->no_reply & model->protocol;
     const bool emulated = no_reply & model->emulated;
     if (model->strict && verdict == MKIT_SKIP &&
-        (!(model->protocol & MKIT_SKIPPING) || model->state == 'E'))
+        (!(model->protocol & MKIT_SKIPPING) || !has("LNB", model->state)))
         verdict = MKIT_CONTINUE;
     const bool said_anyway = model->strict && emulated && is_final(verdict);
     if (no_reply && !said_anyway) {
@@ -319,7 +326,7 @@ static void answer_step(struct model *model, enum mkit_step step, int verdict)
     const bool held = send_reply(model, verdict);
     const bool one_only = has("RU", model->state);
     if (!held && (verdict == MKIT_ACCEPT || (is_final(verdict) && !one_only)))
-        model->state = 'H';
+        model->state = model->state == 'T' ? 'o' : 'H';
 }
 
 static uint32_t missing_steps(const struct model *model)
@@ -370,8 +377,8 @@ static int negotiated(struct model *model, int verdict, const struct mkit_option
         return MKIT_EACTION;
     if (protocol & ~offered & ~0xff380U)
         return MKIT_EINVAL;
-    model->actions = actions;
-    model->protocol = protocol;
+    model->actions = actions & 0x1ff;
+    model->protocol = protocol & 0x1fffff;
     expect(model, 'O');
     return 0;
 }

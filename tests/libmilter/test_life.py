@@ -98,6 +98,48 @@ def test_abort_ends_an_open_message(told: Told) -> None:
         assert filter_.log().endswith("envfrom <<a@b>>\nabort\nclose\nmain: 0\n")
 
 
+def pending(pid: int) -> set[signal.Signals]:
+    """Signals that the process has not taken yet."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(re.findall(r"^ShdPnd:\s+(\w+)$", status, re.MULTILINE)[0], 16)
+    return {number for number in signal.valid_signals() if mask >> (number - 1) & 1}
+
+
+def test_abort_after_a_stop(told: Told, tmp_path: Path) -> None:
+    """SIGINT is taken also while a message is finished after SIGTERM."""
+    go = tmp_path / "go"
+    with (
+        told.running("ours", *WORDS) as filter_,
+        filter_.connect() as waiting,
+        filter_.connect() as inside,
+    ):
+        inside.sendall(OPTNEG + CONNECT + HELO + MAIL)
+        receive(inside, ANSWER + CONTINUE * 3)
+        waiting.sendall(OPTNEG + told_to(envfrom=f"await,{go}") + CONNECT + HELO)
+        receive(waiting, ANSWER + CONTINUE * 2)
+        waiting.sendall(MAIL)
+        wait_until(lambda: filter_.logfile.read_text().count("envfrom") == 2, "both messages")
+        filter_.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not Path(filter_.path).exists(), "the stop")
+        filter_.process.send_signal(signal.SIGINT)
+        wait_until(lambda: not pending(filter_.process.pid), "that SIGINT is taken")
+        assert inside.recv(1) == b""
+        go.touch()
+        assert filter_.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("moment", ["bind", "listen"])
+def test_a_signal_while_the_socket_is_opened(tmp_path: Path, moment: str) -> None:
+    """The file does not stay, and main succeeds. (Debian's library crashes before: it does not look
+    whether there is a filter.)"""
+    program = compile_c(tmp_path / "early", "-D_GNU_SOURCE", HERE / "early.c", "-lmilter")
+    path = tmp_path / "socket"
+    command = (program, path, moment)
+    done = subprocess.run(command, env=OUR_ENV, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "main 0\n")
+    assert not path.exists()
+
+
 def test_callbacks_run_at_the_same_time(told: Told, tmp_path: Path) -> None:
     """Of as many connections as there are, also when each of them waits. Debian's library now and
     then stays at two."""

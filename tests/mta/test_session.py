@@ -1,6 +1,7 @@
 """What a filter sees behind a real MTA: every step, its arguments and its macros."""
 
 from contextlib import closing
+from pathlib import Path
 
 import differences
 import pytest
@@ -208,3 +209,48 @@ def test_two_filters(mta: Mta, scripted: Filter, tmp_path_factory: pytest.TempPa
     delivered = mta.delivered(id_)
     assert delivered.headers[-1] == "X-First: 2"
     assert delivered.body == b"New.\n"
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        [("DATA", 451, "data")],
+        [("RCPT TO:<two@local.test>", 250, "envrcpt"), ("DATA", 451, "data")],
+        [("FOO", 500, "unknown"), ("DATA", 451, "data")],
+    ],
+    ids=["DATA", "RCPT", "FOO"],
+)
+def test_data_refused(
+    mta: Mta, scripted: Filter, folder: Path, then: list[tuple[str, int, str]]
+) -> None:
+    """MTAs keep the transaction after the second filter has refused DATA: what the client may say
+    next is a command of the same message for both, and so is the DATA after it."""
+    scripted.plan({})
+    with Filter("scripted.py", f"unix:{mta.two}", folder) as second:
+        second.plan({"data": [["setreply", "451", "4.7.1", "not now"], ["return", "TEMPFAIL"]]})
+        with closing(mta.client("both")) as client:
+            client.command("EHLO client.test")
+            assert client.run()["data"] == (451, "4.7.1 not now")
+            for line, code, _ in then:
+                assert client.command(line).code == code
+        steps = ["connect", "hello", "envfrom", "envrcpt", "data", *(step for *_, step in then)]
+        for each, ends in ((scripted, ["abort", "close"]), (second, ["close"])):
+            each.wait("close")
+            assert [event["step"] for event in each.events()] == [*steps, *ends]
+
+
+def test_a_message_after_data_was_refused(mta: Mta, scripted: Filter, folder: Path) -> None:
+    """The second filter refuses DATA at first; the client says it again, and sends its message."""
+    scripted.plan({"eom": [["addheader", "X-Seen", "yes"]]})
+    with Filter("scripted.py", f"unix:{mta.two}", folder) as second:
+        second.plan({"data": [["until", "ready", "TEMPFAIL"]]})
+        with closing(mta.client("both")) as client:
+            client.command("EHLO client.test")
+            assert client.run()["data"].code == 451
+            (folder / "ready").touch()
+            assert client.command("DATA").code == 354
+            id_ = mta.queue_id(client.content(MESSAGE))
+    assert "X-Seen: yes" in mta.delivered(id_).headers
+    for each in (scripted, second):
+        assert [event["step"] for event in each.events()].count("envfrom") == 1
+        assert not each.steps("abort")

@@ -10,6 +10,7 @@ import pytest
 from Milter.checking import CHECKS
 from Milter.cli import main
 from Milter.macros import MTAS
+from mistakes import MISTAKES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILTERS = Path(__file__).parents[1] / "mta" / "filters"
@@ -22,7 +23,8 @@ def check(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(methods, *options, whole=False):
-        before = "import Milter, milter, time\nclass Filter(Milter.Base):\n"
+        modules = "Milter, milter, time, io, functools, threading, sqlite3"
+        before = f"import {modules}\nclass Filter(Milter.Base):\n"
         text = textwrap.dedent(methods).strip("\n")
         if not whole:
             text = before + textwrap.indent(text, "    ")
@@ -41,149 +43,6 @@ def check(tmp_path, monkeypatch, capsys):
     return run
 
 
-# Check -> methods of a filter, and where the finding is with a piece of its text. The same methods
-# also show what is no finding: everything that is not listed.
-MISTAKES = {
-    "signature": (
-        """
-        def connect(self, name, family): return Milter.CONTINUE
-        def hello(self, name, more=None): return Milter.CONTINUE
-        def envfrom(self, sender): return Milter.CONTINUE
-        def envrcpt(self, *args): return Milter.CONTINUE
-        @Milter.noreply
-        def header(self, name, value, index): return Milter.CONTINUE
-        @staticmethod
-        def eoh(): return Milter.CONTINUE
-        def eom(): return Milter.CONTINUE
-        """,
-        [(1, "connect is called with 3 arguments"), (3, "add *params"), (6, "2 arguments"),
-         (9, "no argument")],
-    ),
-    "name": (
-        """
-        def helo(self, name): return Milter.CONTINUE
-        def envform(self, sender, *params): return Milter.CONTINUE
-        def end_of_message(self): return Milter.CONTINUE
-        def headers(self): return []
-        def body(self, chunk): return len(self.headers()) and Milter.CONTINUE
-        def _hello(self): pass
-        def report(self): pass
-        """,
-        [(1, "meant to be hello?"), (2, "meant to be envfrom?"), (3, "meant to be eom?")],
-    ),
-    "verdict": (
-        """
-        def connect(self, *args):
-            if args[1]:
-                return Milter.REJECT
-        def hello(self, name): return False
-        def envfrom(self, *args): return 5
-        def envrcpt(self, *args):
-            while True:
-                if args: return
-        def data(self):
-            try:
-                return self.other()
-            except OSError:
-                self.log("no")
-        async def header(self, name, value): return Milter.CONTINUE
-        def eoh(self): yield Milter.CONTINUE
-        def body(self, chunk):
-            with open("x") as file:
-                if file:
-                    raise ValueError
-                else:
-                    return 0
-        def eom(self):
-            def helper(): return None
-            match self.log:
-                case 1: return Milter.ACCEPT
-                case _: return helper() or Milter.CONTINUE
-        def abort(self): self.log("gone")
-        def close(self): pass
-        def other(self): pass
-        """,
-        [(1, "connect can end without a return"), (4, "returns False, which counts as CONTINUE"),
-         (5, "returns 5"), (8, "returns None"), (9, "data can end without"),
-         (14, "header is async"), (15, "eoh is a generator")],
-    ),
-    "noreply": (
-        """
-        @Milter.noreply
-        def header(self, name, value): return Milter.REJECT
-        @Milter.noreply
-        def body(self, chunk): return Milter.CONTINUE
-        def eoh(self): return Milter.REJECT
-        """,
-        [(2, "header is @noreply and returns REJECT")],
-    ),
-    "eom-only": (
-        """
-        def header(self, name, value):
-            self.addheader("X", "y")
-            self.mark()
-            mark = [].append
-            return Milter.CONTINUE
-        def body(self, chunk):
-            self.mark()
-            return Milter.CONTINUE
-        def eom(self):
-            self.mark()
-            self.chgfrom("<a@b>")
-            return Milter.CONTINUE
-        def mark(self):
-            self._ctx.quarantine("because")
-            self.delrcpt("a")
-        def delrcpt(self, rcpt):
-            super().delrcpt(rcpt)
-        """,
-        [(2, "addheader in header"), (14, "quarantine in mark(), called from header"),
-         (17, "delrcpt in delrcpt(), called from header")],
-    ),
-    "percent": (
-        """
-        def envfrom(self, *args):
-            self.setreply("550", "5.7.1", "100% no", f"50% of {args}")
-            self.setreply("550", "5.7.1", "100%% no", "%s" % 1, f"50%% of {args}")
-            return Milter.REJECT
-        """,
-        [(2, "write %%")],
-    ),
-    "sleep": (
-        """
-        def eom(self):
-            time.sleep(1)
-            self.sleep(2)
-            return Milter.CONTINUE
-        def sleep(self, seconds): pass
-        def close(self): time.sleep(1)
-        """,
-        [(2, "time.sleep in eom")],
-    ),
-    "macro": (
-        """
-        def connect(self, *args):
-            for each in (self.getsymval("j"), self.getsymval("{client_port}"), self.getsymval(x)):
-                self.getsymval("client_addr")
-                self.getsymval("i")
-                self.getsymval("{if_name}")
-            return Milter.CONTINUE
-        @Milter.symlist("{client_ptr}")
-        def hello(self, name):
-            self.getsymval("{client_ptr}")
-            self.getsymval("{auth_authen}")
-            return Milter.CONTINUE
-        def close(self): self.getsymval("i")
-        """,
-        [(2, '{client_port} in connect: Postfix and Sendmail send it only if told to: let the '
-             'filter ask, by @Milter.symlist("{client_port}") on connect'),
-         (3, "needs its braces, {client_addr}"), (4, "Postfix has it from data on"),
-         (4, "Sendmail has it from envfrom on"), (5, "Postfix has no such macro"),
-         (10, "Postfix and Sendmail have it from envfrom on")],
-    ),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("name", MISTAKES)
 def test_finds(check, name):
     methods, expected = MISTAKES[name]
@@ -197,6 +56,13 @@ def test_every_check_has_an_example():
     assert {*MISTAKES, "action"} == CHECKS.keys()
 
 
+def test_every_check_is_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    _, table = page.split("| check | looks for |\n| --- | --- |\n")
+    rows = [line.split("`")[1] for line in table.partition("\n\n")[0].splitlines()]
+    assert rows == [*CHECKS]
+
+
 LOW_LEVEL = """
 import milter, sys
 def hello(ctx): return milter.CONTINUE
@@ -208,6 +74,7 @@ def eom(ctx):
 def helper(name, it):
     it.addheader(name, "y")
     it.replacebody(b"")
+    it.add_header(name, "y")
 milter.set_flags(milter.ADDHDRS | milter.ADDRCPT)
 milter.set_helo_callback(hello)
 milter.set_eom_callback(eom)
@@ -225,7 +92,8 @@ def test_low_level(check):
         (5, "addrcpt needs ADDRCPT_PAR, which set_flags leaves out"),
         (6, "macro {client_port} in eom"),
         (10, "replacebody needs CHGBODY, which set_flags leaves out"),
-        (14, "header returns None, which is no verdict"),
+        (11, "it.add_header does not exist"),
+        (15, "header returns None, which is no verdict"),
     ]  # fmt: skip
 
 
@@ -236,7 +104,7 @@ def test_lambda_is_a_callback(check):
     assert told.startswith("eoh returns None")
 
 
-def test_factory(check):
+def test_factory(check, capsys):
     text = """
     import Milter
     class Filter(Milter.Base):
@@ -244,8 +112,34 @@ def test_factory(check):
         def eom(self): return None
     def make(): return Filter(3)
     """
-    assert len(check(text, whole=True)) == 2
+    assert [told.split("[")[-1] for _, told in check(text, whole=True)] == ["init]", "verdict]"]
     assert main(["check", "--quiet", "filter.py:make"]) == 1
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "served", ["Milter.factory = lambda: Filter(3)", "Milter.Server(lambda: Filter(3), 'inet:1')"]
+)
+def test_a_program_with_a_factory(check, served):
+    text = f"""
+    import Milter
+    class Filter(Milter.Base):
+        def __init__(self, limit): self.limit = limit
+    {served}
+    """
+    assert check(text, whole=True) == []
+
+
+def test_sqlite_of_the_module(check):
+    text = """
+    import Milter, sqlite3
+    DB = sqlite3.connect(":memory:")
+    SHARED = sqlite3.connect(":memory:", check_same_thread=False)
+    class Filter(Milter.Base):
+        def eom(self): return DB.execute("") and SHARED.execute("") and Milter.CONTINUE
+    """
+    [(line, told)] = check(text, whole=True)
+    assert (line, told.partition(",")[0]) == (2, "DB is a connection of sqlite3")
 
 
 def test_one_mta(check):
@@ -310,14 +204,27 @@ def test_negotiation_and_settings(tmp_path, monkeypatch, capsys):
         ("import sys\nsys.exit(3)", "filter.py: it ended while it was loaded, by exit 3"),
         ("import sys\nsys.argv[1]", "filter.py, line 2: IndexError: list index out of range"),
         ("x = 1", "filter.py: no class in it is derived from Milter.Base, and no callback is set"),
-        ("import Milter\ndef x(): raise OSError('none')", "filter.py, line 2: OSError: none"),
+        (
+            "import Milter\ndef x(): raise OSError('none')",
+            "filter.py, line 2: x() raised OSError: none",
+        ),
+        (
+            "import Milter\ndef x(y): pass",
+            "filter.py: x() raised TypeError: x() missing 1 required positional argument: 'y'",
+        ),
+        (
+            "import Milter\nclass Filter(Milter.Base):\n  @Milter.decode('latin-1')\n"
+            "  def header(self, name, value): return Milter.CONTINUE",
+            "filter.py, line 3: ValueError: @decode('latin-1'): it must be 'bytes', 'strict', "
+            "'ignore', 'replace' or 'surrogateescape'; all but 'bytes' decode UTF-8",
+        ),
     ],
 )
 def test_what_cannot_be_read(tmp_path, monkeypatch, capsys, text, error):
     monkeypatch.chdir(tmp_path)
     if text is not None:
         Path("filter.py").write_text(text)
-    target = "filter.py:x" if text and "def x()" in text else "filter.py"
+    target = "filter.py:x" if text and "\ndef x(" in text else "filter.py"
     assert main(["check", target]) == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"milterkit: {error}\n")

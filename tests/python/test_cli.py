@@ -16,7 +16,7 @@ from Milter.cli import main
 from Milter.cli.exits import CommandError
 from Milter.cli.load import load_filter
 from Milter.cli.show import Printer
-from Milter.testing import MTA, ConnectError
+from Milter.testing import MTA, ConnectError, FilterClosed
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -333,6 +333,9 @@ def test_load_the_only_filter(tmp_path):
         ("\nx = y", "", "line 2: NameError: name 'y' is not defined"),
         ("import nosuchmodule", "", "line 1: ModuleNotFoundError: No module named 'nosuchmodule'"),
         ("raise ValueError('two\\nlines')", "", "line 1: ValueError: two lines"),
+        ("import Milter\nclass A(Milter.Base):\n  def __init__(self, limit): pass", "",
+         "without arguments for each connection (missing a required argument: 'limit')"),
+        ("def make(x): pass", ":make", "make is called without arguments for each connection"),
     ],
 )  # fmt: skip
 def test_load_errors_are_one_line(tmp_path, code, name, error):
@@ -368,7 +371,8 @@ def test_run_serves_until_it_is_stopped(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "Milter", "run", EXAMPLES / "house_rules.py", "--socket", spec,
          "--mode", "600", "--name", "rules", "--timeout", "60", "--max-connections", "5",
-         "--max-threads", "2", "--drain", "5", "--progress", "2.5", "--exception-policy", "reject"],
+         "--max-threads", "2", "--drain", "5", "--progress", "2.5", "--exception-policy", "reject",
+         "--backlog", "7", "--limit", "recipients=3", "--limit", "header_bytes=1000"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -378,6 +382,10 @@ def test_run_serves_until_it_is_stopped(tmp_path):
         assert os.stat(tmp_path / "s").st_mode & 0o777 == 0o600
         with MTA(spec) as mta:
             assert mta.send(b"Subject: Lottery\n\n").verdict == "discarded"
+            with pytest.raises(FilterClosed):
+                mta.send(b"Subject: x\n\n", rcpts=["a@b.test"] * 4)
+            with pytest.raises(FilterClosed):
+                mta.send(b"Subject: " + b"x" * 1000 + b"\n\n")
         process.send_signal(signal.SIGTERM)
         _, rest = process.communicate(timeout=30)
     finally:
@@ -386,8 +394,8 @@ def test_run_serves_until_it_is_stopped(tmp_path):
     assert process.returncode == 0
     assert "Traceback" not in rest
     assert rest.rstrip().endswith(
-        "Milter INFO rules: stopped: 1 messages, 1 connections, 0 of them refused, "
-        "0 errors of the protocol"
+        "Milter INFO rules: stopped: 1 messages, 2 connections, 0 of them refused, "
+        "2 errors of the protocol"
     )
     with pytest.raises(ConnectError):
         MTA(spec).open()
@@ -400,6 +408,7 @@ def test_run_serves_until_it_is_stopped(tmp_path):
         (["{example}", "--socket", "x25:1"], "cannot serve x25:1"),
         (["{example}", "--socket", "unix:/nonexistent/s"], "cannot serve unix:/nonexistent/s"),
         (["{example}", "--socket", "unix:s", "--owner", "no such user"], "no such user"),
+        (["{example}", "--socket", "unix:s", "--limit", "packet=99999999999"], "limits: packet"),
     ],
 )
 def test_run_errors_are_one_line(tmp_path, arguments, error):

@@ -10,6 +10,7 @@ from Milter import _wire
 from Milter.testing import (
     MTA,
     POSTFIX,
+    SENDMAIL,
     AddHeader,
     AddRecipient,
     Answer,
@@ -419,6 +420,11 @@ def test_actions_need_negotiation_and_the_end_of_the_message(actions, reply):
         ("eom", answer(b"bone", b"hX\0v\0", b"btwo", b"c"), "its chunks must follow each other"),
         ("eom", answer(b"bone", b"p", b"btwo", b"c"), "its chunks must follow each other"),
         ("eom", answer(b"h\0v\0", b"c"), "ADDHEADER without a header name"),
+        ("eom", answer(b"hX\0v\nBcc: x@y\0", b"c"), "ADDHEADER: a line of the value does not"),
+        ("eom", answer(b"i\0\0\0\0X\0v\r\n\0", b"c"), "INSHEADER: a line of the value does not"),
+        ("eom", answer(b"m\0\0\0\1X\0v\rw\0", b"c"), "CHGHEADER: a line of the value does not"),
+        ("eom", answer(b"hX\0v\n \n w\0", b"c"), "ADDHEADER: a line of the value is white space"),
+        ("eom", answer(b"hX\0v\n w\r\n\tx\0", b"hX\0\n w\0", b"s"), "SKIP at the end"),
         ("eom", answer(b"s"), "SKIP at the end of the message"),
         ("body", answer(b"s"), "SKIP, which was not negotiated"),
         ("rcpt", answer(b"y550 4.7.1 x\0"), "at rcpt: malformed REPLYCODE"),
@@ -440,6 +446,20 @@ def test_protocol_errors_say_what_and_where(step, reply, says):
     with pytest.raises(ProtocolError) as again:
         play(conversation, deliver(conversation, message()), [])
     assert again.value is caught.value
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt", "data"])
+def test_skip_before_the_headers(step):
+    """Sendmail then ignores the filter; Postfix sends no more of that kind."""
+    profile = Quiet(**{**vars(QUIET), "meanings": SENDMAIL.meanings})
+    conversation = negotiated(options(protocol=0x400), profile=profile)
+    with pytest.raises(ProtocolError, match=f"at {step}: SKIP before the headers"):
+        play(conversation, deliver(conversation, message()), up_to(step, answer(b"s")))
+    conversation = negotiated(options(protocol=0x400))
+    script = up_to("eom", GO_ON)
+    script[NAMES.index(step)] = (STEPS[NAMES.index(step)], answer(b"s"))
+    result = play(conversation, deliver(conversation, message()), script)
+    assert result.verdict == "accepted"
 
 
 def test_closed_inside_a_packet():

@@ -62,7 +62,8 @@ CHANGES = (
     ReplaceBody(b"replaced\r\n"),
     Quarantine("as planned"),
 )
-ANYWHERE = ("accept", "reject", "reply", "tempfail", "raise", "block")
+WAITS = (*plan.WAITS, plan.BLOCK)
+ANYWHERE = ("accept", "reject", "reply", "tempfail", "raise", *WAITS)
 PLANS = [
     *((step, word) for step in plan.STEPS[2:] for word in ANYWHERE),
     *((step, "discard") for step in plan.STEPS[2:]),
@@ -99,6 +100,7 @@ class Peer:
         result = session.send(self.message(body), f"soak-{step}-{word}@soak.test", "rcpt@soak.test")
         check(result, step, word)
         self.counts["messages"] += 1
+        self.counts["waits"] += word in WAITS
         self.counts[str(result.verdict)] += 1
 
 
@@ -146,7 +148,7 @@ def decided_early(peer: Peer) -> None:
     name = f"soak-{step}-{word}.test"
     client, helo = (name, "host") if step == "connect" else ("host", name)
     with peer.mta().session(f"{client}[127.0.0.1]", helo) as session:
-        assert (session.held is None) == (word == "block"), session.held
+        assert (session.held is None) == (word in WAITS), session.held
         peer.send(session, *((step, word) if session.held else ("eom", "")))
 
 
@@ -201,10 +203,10 @@ def vanishing(peer: Peer) -> None:
             begin(peer, session)
         elif kind == 1:
             where = peer.any.choice(("mail", "rcpt", "data"))
-            mail = encode(b"M", [f"<soak-{where}-block@soak.test>".encode()])
+            mail = encode(b"M", [f"<soak-{where}-{plan.BLOCK}@soak.test>".encode()])
             session.send_raw(mail + b"".join(PACKETS[4:6]))
         elif kind == 2:
-            word = peer.any.choice(("big", "block", "changes"))
+            word = peer.any.choice(("big", plan.BLOCK, "changes"))
             session.mail(f"soak-eom-{word}@soak.test")
             session.rcpt("rcpt@soak.test")
             session.send_packet(b"E", b"")
@@ -305,8 +307,8 @@ def garbage(peer: Peer) -> None:
 
 
 def burst(peer: Peer) -> None:
-    """Many callbacks that block at once, each of which needs a thread."""
-    mail = encode(b"M", [b"<soak-mail-block@soak.test>"])
+    """Many callbacks that wait or block at once, each of which needs a thread."""
+    mail = encode(b"M", [f"<soak-mail-{peer.any.choice(WAITS)}@soak.test>".encode()])
     connections = [peer.connect() for _ in range(30)]
     try:
         for each in connections:
@@ -378,7 +380,7 @@ SCENARIOS = (
     Scenario(slow, 1),
     Scenario(at_once, 10),
     Scenario(garbage, 10),
-    Scenario(burst, 0.3),
+    Scenario(burst, 1),
     Scenario(big_body, 0.2),
     Scenario(big_replacement, 0.3),
     Scenario(staying, 1),

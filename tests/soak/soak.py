@@ -3,8 +3,8 @@ must stay flat, and every answer to a peer that behaves must be right.
 
 Usage: soak.py BUILD MINUTES [SEED]. BUILD is the folder of the programs in C. Each filter gets, on
 a unix socket of its own:
-- peers.py: messages with every kind of verdict, change and failure; peers that vanish in any
-  state, are slow, send garbage, or much; bursts of callbacks that block;
+- peers.py: messages with every kind of verdict, change and failure; callbacks that wait for 0.2 to
+  30 ms, or block; bursts of these; peers that vanish in any state, are slow, send garbage, or much;
 - the loads of LOADS in turn: bench/load, which checks every reply, and tests/hostile;
 - IDLE connections that stay from the beginning to the end.
 Once a second the filters are measured. A filter is flat if, between the second and the last
@@ -317,7 +317,7 @@ def report(subjects: list[Subject], seconds: float, seed: int) -> None:
         f"\n{seconds / 60:g} minutes, seed {seed}; {platform.machine()}, {os.cpu_count()} cores, "
         f"Linux {platform.release()}, Python {platform.python_version()}.\n"
     )
-    counted = ("messages", "raised", "vanished", "aborts", "garbage", "hostile", "bursts",
+    counted = ("messages", "raised", "vanished", "aborts", "garbage", "hostile", "waits", "bursts",
                "big bodies", "big replacements")  # fmt: skip
     rows = [["filter", *counted, "CPU s"]]
     for each in subjects:

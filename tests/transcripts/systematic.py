@@ -70,6 +70,8 @@ FOLLOWS = {
     "UNKN": {"HELO", "MAIL", "RCPT", "DATA", "BODY", "UNKN", "ABRT", "Q_NC"},
     "Q_NC": {"CONN", "UNKN"},
 }
+#: Ours: a refused DATA ends no transaction. OVER is DATA after the filter's own final verdict.
+OURS_TOO = {"DATA": {"RCPT", "DATA", "UNKN"}, "OVER": {"RCPT", "DATA", "UNKN"}}
 IN_MESSAGE = {"MAIL", "RCPT", "DATA", "HDRS", "EOHS", "BODY"}
 
 #: How each state is reached. UNKN has two ways: outside of a message and inside.
@@ -81,6 +83,9 @@ WAYS_TO = {
     "MAIL": "OCHM",
     "RCPT": "OCHMR",
     "DATA": "OCHMRT",
+    "DATA again": "OCHMRTT",
+    "RCPT after DATA": "OCHMRTR",
+    "UNKN after DATA": "OCHMRTU",
     "HDRS": "OCHMRL",
     "EOHS": "OCHMRN",
     "BODY": "OCHMRB",
@@ -154,12 +159,15 @@ class Model:
         if self.python:
             self.context = False
 
+    def directly(self, state: str, to: str) -> bool:
+        return to in FOLLOWS.get(state, ()) or (self.ours and to in OURS_TOO.get(state, ()))
+
     def follows(self, to: str) -> bool:
         if self.ours and self.state == "UNKN" and self.outer in IN_MESSAGE:
-            return to in FOLLOWS[self.outer] or (
+            return self.directly(self.outer, to) or (
                 to not in ("HELO", "MAIL") and to in FOLLOWS["UNKN"]
             )
-        return to in FOLLOWS[self.state]
+        return self.directly(self.state, to)
 
     # Commands.
 
@@ -175,6 +183,8 @@ class Model:
             self.differences.add("UNKNOWN inside a message")
         if self.state == "Q_NC":
             self.differences.add("a new connection")
+        if command.leads in OURS_TOO.get(self.state, ()):
+            self.differences.add("commands after DATA")
         if not command.leads:
             self.end_message()
             self.close()
@@ -244,9 +254,9 @@ class Model:
                 return
             self.say(REPLIES[self.held])
             if self.held == "ACCEPT" or name not in "RU":
-                self.state = "HELO"
-                if not self.held_always:
-                    self.held = ""
+                self.state = "OVER" if name == "T" else "HELO"
+            if self.state == "HELO" and not self.held_always:
+                self.held = ""
             return
         self.events.append(command.callback)
         if reply:
@@ -265,8 +275,10 @@ class Model:
 
     def speak(self, name: str, verdict: str, reply: str, silent: bool, emulated: bool) -> None:
         """The answer to a step, and what it does to the state."""
-        if verdict == "SKIP" and (not self.skips or name == "E"):
+        if verdict == "SKIP" and (not self.skips or name not in "LNB"):
             self.differences.add("SKIP that was not negotiated")
+            if name not in "LNBE":
+                self.differences.add("SKIP before the headers")
             if self.strict:
                 verdict = "CONTINUE"
         over = verdict == "ACCEPT" or (verdict in FINAL and name not in "RU")
@@ -289,7 +301,7 @@ class Model:
         else:
             self.say(REPLIES[verdict])
         if over:
-            self.state = "HELO"
+            self.state = "OVER" if self.ours and name == "T" else "HELO"
 
 
 # -------------------------------------------------------------------------------------- cases
@@ -383,6 +395,16 @@ def every_verdict() -> Iterator[Case]:
             yield make_case(f"{verdict} with a text at {step}", lines)
 
 
+def after_verdicts_at_data() -> Iterator[Case]:
+    """Every verdict at DATA, then what may come in a transaction that is still open."""
+    for verdict in REPLIES:
+        for then in ("TQ", "TLNEQ", "RTLNEQ", "UTLNEQ", "RAMQ", "UMQ", "TMQ", "LQ", "AMQ", "HMQ"):
+            lines = [*with_verdict("OCHMRT", verdict), *plain(then)]
+            yield make_case(f"{verdict} at data, then {then}", lines)
+            twice = [*lines[:-1], ("T", verdict, ""), ("M", "CONTINUE", ""), lines[-1]]
+            yield make_case(f"{verdict} at data, then {then[:-1]} and again", twice)
+
+
 def every_silent_verdict() -> Iterator[Case]:
     """Every verdict at every step of which no reply is awaited, then the rest of the message."""
     whole = "OCHUMURTLNBEMREQ"
@@ -402,4 +424,9 @@ def every_silent_verdict() -> Iterator[Case]:
 
 
 def systematic() -> list[Case]:
-    return [*every_command(), *every_verdict(), *every_silent_verdict()]
+    return [
+        *every_command(),
+        *every_verdict(),
+        *after_verdicts_at_data(),
+        *every_silent_verdict(),
+    ]

@@ -302,9 +302,9 @@ unsigned faults_wall_reads(void)
 int __wrap_clock_gettime(clockid_t id, struct timespec *at)
 {
     const int result = __real_clock_gettime(id, at);
-    if (here == NOT_ITS)
-        return result;
-    if (id != CLOCK_MONOTONIC) {
+    if (here == NOT_ITS || (id != CLOCK_REALTIME && id != CLOCK_MONOTONIC))
+        return result; /* a thread's own clock stays */
+    if (id == CLOCK_REALTIME) {
         (void)atomic_fetch_add(&wall_reads, 1);
         at->tv_sec += atomic_load(&wall_by);
         return result;

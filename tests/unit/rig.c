@@ -189,11 +189,16 @@ static void record_connect(struct rig *rig, const struct mkit_event *event)
                inet_ntop(AF_INET, &event->of.connect.address.in.sin_addr, text, sizeof text),
                ntohs(event->of.connect.address.in.sin_port));
         break;
-    case AF_INET6:
-        record(rig, "connect(%s,[%s]:%u)", host,
-               inet_ntop(AF_INET6, &event->of.connect.address.in6.sin6_addr, text, sizeof text),
-               ntohs(event->of.connect.address.in6.sin6_port));
+    case AF_INET6: {
+        const struct sockaddr_in6 *in6 = &event->of.connect.address.in6;
+        char scope[16] = "";
+        if (in6->sin6_scope_id)
+            (void)snprintf(scope, sizeof scope, "%%%u", (unsigned)in6->sin6_scope_id);
+        record(rig, "connect(%s,[%s%s]:%u)", host,
+               inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text), scope,
+               ntohs(in6->sin6_port));
         break;
+    }
     case AF_UNIX: record(rig, "connect(%s,%s)", host, event->of.connect.address.un.sun_path); break;
     default:
         assert_int_equal(event->of.connect.address.sa.sa_family, AF_UNSPEC);
@@ -292,7 +297,12 @@ static void collect_output(struct rig *rig)
 void rig_run(struct rig *rig)
 {
     struct mkit_event event;
-    while ((rig->result = mkit_session_next(rig->session, &event)) == MKIT_EVENT) {
+    while ((rig->result = mkit_session_next(rig->session, &event)) == MKIT_EVENT ||
+           rig->result == MKIT_NEED_OUTPUT) {
+        if (rig->result == MKIT_NEED_OUTPUT) {
+            collect_output(rig);
+            continue;
+        }
         record_event(rig, &event);
         int verdict = rig->answer ? rig->answer(rig, &event) : MKIT_CONTINUE;
         rig->answered = mkit_session_answer(rig->session, verdict);

@@ -16,10 +16,17 @@ static const char head[] =
     "session "
     "is where it was. QUIT\nends a session and QUIT_NC makes it new wherever they come. What may "
     "not "
-    "follow ends an open message,\nand is ignored unless it may follow HELO. If the MTA leaves a "
-    "command out, as the filter asked, what may\nfollow that command may come in its place; a "
-    "message "
-    "may also do without headers.\n"
+    "follow ends an open message,\nand is ignored unless it may follow HELO: it gets no answer, "
+    "and "
+    "the log says so. If the MTA leaves a command out,\nas the filter asked, what may follow that "
+    "command may come in its place; a message may also do without headers.\n"
+    "\n"
+    "A verdict that ends the message (a refusal, ACCEPT, DISCARD; at RCPT and UNKNOWN only ACCEPT) "
+    "leads to HELO, at DATA to OVER.\nFor a refused DATA, whether by this filter or by another "
+    "one, "
+    "ends no transaction of the client: MTAs then send further\nrecipients, unknown commands "
+    "and DATA again, which belong to the same message. After its own verdict at DATA a filter\n"
+    "gets no abort, unless one of these commands has come since.\n"
     "\n"
     "```mermaid\n"
     "stateDiagram-v2\n";
@@ -32,11 +39,15 @@ static bool is_drawn(unsigned state)
 static void print_diagram(FILE *to)
 {
     (void)fprintf(to, "    [*] --> INIT\n");
-    for (unsigned from = 0; from < S_STATES; from++)
+    for (unsigned from = 0; from < S_STATES; from++) {
         for (unsigned next = 0; next < S_STATES; next++)
             if (is_drawn(from) && is_drawn(next) && mkit_states[from].next & 1U << next)
                 (void)fprintf(to, "    %s --> %s: %c\n", mkit_states[from].name,
                               mkit_states[next].name, mkit_states[next].command);
+        if (mkit_states[from].over != S_HELO)
+            (void)fprintf(to, "    %s --> %s: verdict\n", mkit_states[from].name,
+                          mkit_states[mkit_states[from].over].name);
+    }
     (void)fprintf(to, "```\n\n");
 }
 

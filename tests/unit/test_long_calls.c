@@ -92,7 +92,7 @@ ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
 
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
 {
-    if (count == 2) /* the watcher's two pipes */
+    if (count == 1 && fds->events == POLLIN) /* the watcher's pipe */
         (void)atomic_fetch_add(&sys.naps, 1);
     return __real_poll(fds, count, timeout);
 }

@@ -791,6 +791,28 @@ static void a_session_has_one_thread(void **state)
     finish(bench);
 }
 
+/* Many connections with a whole packet are taken from a runner that blocks, together with others in
+ * the middle of large packets, for which the next runner's buffer has no room: every whole packet
+ * is served while the first callback still blocks. */
+static void kept_input_is_served(void **state)
+{
+    struct bench *bench = *state;
+    enum { WHOLE = 63, PARTS = 60, PART = 64900 };
+    static uint8_t part[PART] = {0, 0, 0xfd, 0xe9, 'B'}; /* of 65001 bytes */
+    make(bench, (struct mkit_server_options){.runners = 2});
+    assert_true(say(client(bench), "G " WAITING));
+    for (unsigned i = 0; i < WHOLE; i++)
+        assert_true(say(client(bench), "O"));
+    for (unsigned i = 0; i < PARTS; i++)
+        assert_int_equal(write(client(bench), part, PART), PART);
+    start(bench);
+    for (unsigned i = 1; i <= WHOLE; i++)
+        assert_true(hears(bench->clients[i], "O"));
+    await(&world.inside, 1);
+    let_pass(1);
+    finish(bench);
+}
+
 #define ON_BOTH(test)                                                                              \
     {#test " (poll)", test, set_up, tear_down, &by_poll},                                          \
     {                                                                                              \
@@ -817,6 +839,7 @@ int main(void)
         ON_BOTH(pollers_go_round),
         ON_BOTH(a_session_changes_threads),
         ON_BOTH(a_session_has_one_thread),
+        ON_BOTH(kept_input_is_served),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

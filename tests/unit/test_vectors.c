@@ -368,6 +368,8 @@ static void run_vector(void **state)
     set_limits(&rig, run);
     rig.answer = answer;
     rig.data = run;
+    if (first_value(run, "debug"))
+        rig.filter.log_level = MKIT_LOG_DEBUG;
     rig_start(&rig);
 
     bool ended = feed_input(&rig, run);
@@ -390,8 +392,8 @@ static void run_vector(void **state)
 static bool is_known(const char *line)
 {
     static const char *const keys[] = {
-        "flags", "only", "without", "limit", "failure", "negotiate", "answer", "do",
-        "in",    "out",  "cb",      "end",   "log",     "nolog",     "why",    "degree"};
+        "flags", "only", "without", "limit", "failure", "negotiate", "answer", "do",    "in",
+        "out",   "cb",   "end",     "log",   "nolog",   "debug",     "why",    "degree"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         for (int degree = 0; degree < DEGREES; degree++)
             if (value_of(line, keys[i], (enum mkit_degree)degree))

@@ -8,7 +8,8 @@ import milter
 from Milter import macros
 from Milter._base import _KNOWN, Base
 from Milter._decorators import OPTIONAL_CALLBACKS
-from Milter.checking.checks import ACTIONS, asked_for, macros_read
+from Milter.checking.checks.actions import ACTIONS
+from Milter.checking.checks.macros import asked_for, macros_read
 from Milter.checking.subject import CALLBACKS, Subject
 
 __all__ = ["negotiation"]

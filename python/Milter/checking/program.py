@@ -7,7 +7,9 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["called_name", "socket_of", "undone"]
+from Milter.checking.code import called_name
+
+__all__ = ["socket_of", "undone"]
 
 #: Where a socket's specification stands: function -> its place among the arguments.
 _SOCKET_IN = {"runmilter": 1, "setconn": 0, "Server": 1}
@@ -19,12 +21,6 @@ _SERVING = {
     "set_connect_callback", "set_close_callback",
 }  # fmt: skip
 _CONTAINERS = (ast.If, ast.Try, ast.With)
-
-
-def called_name(call: ast.Call) -> str:
-    """The name of what a call calls, without what stands before its last dot."""
-    func = call.func
-    return func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
 
 
 def socket_of(tree: ast.Module, scope: Mapping[str, Any]) -> str | None:

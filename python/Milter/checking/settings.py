@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from Milter import macros
 from Milter._sockets import Socket
-from Milter.checking.checks import missing_macros
+from Milter.checking.checks.macros import missing_macros
 from Milter.checking.subject import Subject
 
 __all__ = ["settings"]

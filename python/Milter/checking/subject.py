@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +17,19 @@ import milter
 
 import Milter
 from Milter._plan import METHODS, plan
-from Milter.checking.program import called_name, socket_of
+from Milter.checking.code import (
+    Code,
+    Function,
+    called_name,
+    calls,
+    first_parameter,
+    is_super,
+    parameters,
+    starts,
+)
+from Milter.checking.program import socket_of
 
-__all__ = ["CALLBACKS", "Code", "Function", "Subject", "Use", "subject_of"]
+__all__ = ["CALLBACKS", "Subject", "Use", "subject_of"]
 
 #: The names of callbacks, as classes have them.
 CALLBACKS = METHODS
@@ -26,21 +37,6 @@ CALLBACKS = METHODS
 _LOW_LEVEL = {"helo": "hello"}
 _SETTER = re.compile(r"set_([a-z]+)_callback")
 _LIBRARY = Path(Milter.__file__).parent
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-
-
-class Code(NamedTuple):
-    """A function of the filter: its source, the file that has it, and the names of its module."""
-
-    node: Function
-    file: str
-    scope: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Its name, for messages."""
-        return "lambda" if isinstance(self.node, ast.Lambda) else self.node.name
 
 
 class Use(NamedTuple):
@@ -62,7 +58,7 @@ class Subject:
     callbacks: by the name that methods have, those that are the filter's own; None where it
     cannot be told what is called. attributes: the same as the class has them, decorators and all.
     actions: flags that count for it, None for all that the MTA offers. socket: where it is served,
-    if the file says so.
+    if the file says so. by_factory: whether something else than the class makes its objects.
     """
 
     title: str
@@ -73,6 +69,7 @@ class Subject:
     attributes: dict[str, Any]
     actions: int | None = None
     socket: str | None = None
+    by_factory: bool = False
     _trees: dict[str, ast.Module] = field(default_factory=dict)
 
     def code_of(self, function: object) -> Code | None:
@@ -86,7 +83,7 @@ class Subject:
         if Path(file).is_relative_to(_LIBRARY):
             return None
         for node in ast.walk(self.tree(file)):
-            if isinstance(node, Function) and _starts(node) == (
+            if isinstance(node, Function) and starts(node) == (
                 function.__code__.co_firstlineno,
                 function.__code__.co_name,
             ):
@@ -103,8 +100,15 @@ class Subject:
         return self._trees[file]
 
     def attribute(self, name: str) -> Any:
-        """What the class has under a name, not bound to anything; None if there is none."""
-        return inspect.getattr_static(self.klass, name, None) if self.klass else None
+        """What the class has under a name, not bound to anything; None if there is none. A private
+        name, as `__check`, is that of any of its classes."""
+        if self.klass is None:
+            return None
+        names = [name]
+        if name.startswith("__") and not name.endswith("__"):
+            names = [f"_{each.__name__.lstrip('_')}{name}" for each in self.bases]
+        found = (inspect.getattr_static(self.klass, each, None) for each in names)
+        return next((each for each in found if each is not None), None)
 
     @property
     def source(self) -> str:
@@ -115,30 +119,84 @@ class Subject:
     def uses(self) -> dict[str, list[Use]]:
         """The calls of the library's methods that each callback leads to, by callback."""
         return {
-            name: list(self._uses_in(code, _first_parameter(code), set()))
+            name: list(self._uses_in(code, first_parameter(code.node), set()))
             for name, code in self.callbacks.items()
             if code
         }
 
-    def reached(self, callback: str) -> Iterator[tuple[ast.Call, Code]]:
-        """All calls that a callback leads to, with the functions in which they stand."""
-        code = self.callbacks[callback]
+    def functions(self, callback: str) -> Iterator[tuple[Code, str | None]]:
+        """The functions that a callback leads to, itself first, each with the name by which it
+        knows the object or context."""
+        code = self.callbacks.get(callback)
         seen: set[ast.AST] = set()
-        todo = [(code, _first_parameter(code))] if code else []
+        todo = [(code, first_parameter(code.node))] if code else []
         while todo:
-            inside, receiver = todo.pop()
+            inside, receiver = todo.pop(0)
             if inside.node in seen:
                 continue
             seen.add(inside.node)
-            for call in _calls(inside.node):
-                yield call, inside
+            yield inside, receiver
+            for call in calls(inside.node, receiver):
                 todo += self._callee(call, inside, receiver)
+
+    def reached(self, callback: str) -> Iterator[tuple[ast.Call, Code]]:
+        """All calls that a callback leads to, with the functions in which they stand."""
+        for code, receiver in self.functions(callback):
+            for call in calls(code.node, receiver):
+                yield call, code
+
+    def called(self, call: ast.Call, code: Code) -> list[Code]:
+        """The filter's own function that a call in a function leads to, if that can be told."""
+        return [each for each, _ in self._callee(call, code, first_parameter(code.node))]
+
+    @cached_property
+    def methods(self) -> dict[str, Code]:
+        """The functions that the class has, the library's left out, by their names."""
+        names = dict.fromkeys(name for each in self.bases for name in vars(each))
+        found = {name: self.code_of(self.attribute(name)) for name in names}
+        return {name: code for name, code in found.items() if code}
+
+    @property
+    def bases(self) -> list[type]:
+        """The class and those that it is derived from, the library's and object left out."""
+        return [
+            each
+            for each in getattr(self.klass, "__mro__", ())
+            if each is not object and each.__module__.partition(".")[0] not in ("Milter", "milter")
+        ]
+
+    @cached_property
+    def files(self) -> dict[str, Mapping[str, Any]]:
+        """The files that the filter's code is in, each with the names of its module."""
+        codes = [*self.methods.values(), *(code for code in self.callbacks.values() if code)]
+        modules = [sys.modules.get(each.__module__) for each in self.bases]
+        found: dict[str, Mapping[str, Any]] = {self.source: vars(self.module)}
+        found.update((code.file, code.scope) for code in codes)
+        for module in modules:
+            file = getattr(module, "__file__", None) or ""
+            if file.endswith(".py") and module:
+                found.setdefault(file, vars(module))
+        return found
+
+    def class_store(self, name: str) -> tuple[str, ast.stmt] | None:
+        """The file and the statement by which a class of the filter gives an attribute a value."""
+        for each in self.bases:
+            if name not in vars(each):
+                continue
+            file = getattr(sys.modules.get(each.__module__), "__file__", None) or ""
+            for node in ast.walk(self.tree(file)):
+                if isinstance(node, ast.ClassDef) and node.name == each.__name__:
+                    for statement in node.body:
+                        targets = getattr(statement, "targets", [getattr(statement, "target", 0)])
+                        if any(getattr(target, "id", "") == name for target in targets):
+                            return file, statement
+        return None
 
     def _uses_in(self, code: Code, receiver: str | None, seen: set[Any]) -> Iterator[Use]:
         if (code.node, receiver) in seen:
             return
         seen.add((code.node, receiver))
-        for call in _calls(code.node):
+        for call in calls(code.node, receiver):
             method = _method_called(call, receiver)
             if method in _LIBRARY_METHODS and self._is_library(call, method):
                 yield Use(method, call, code)
@@ -147,7 +205,7 @@ class Subject:
 
     def _is_library(self, call: ast.Call, method: str) -> bool:
         """Whether the method is not one that the filter's class has of its own."""
-        on_super = isinstance(call.func, ast.Attribute) and _is_super(call.func.value)
+        on_super = isinstance(call.func, ast.Attribute) and is_super(call.func.value)
         return on_super or self.code_of(self.attribute(method)) is None
 
     def _callee(
@@ -159,10 +217,9 @@ class Subject:
             code = self.code_of(inside.scope.get(call.func.id))
             if code is None:
                 return []
-            names = [each.arg for each in (*code.node.args.posonlyargs, *code.node.args.args)]
             passed = [
                 name
-                for name, value in zip(names, call.args, strict=False)
+                for name, value in zip(parameters(code.node), call.args, strict=False)
                 if isinstance(value, ast.Name) and value.id == receiver
             ]
             return [(code, passed[0] if passed else None)]
@@ -171,7 +228,7 @@ class Subject:
         code = self.code_of(attribute)
         if code is None or isinstance(attribute, staticmethod):
             return [(code, None)] if code else []
-        return [(code, _first_parameter(code))]
+        return [(code, first_parameter(code.node))]
 
 
 #: What Base has beside callbacks: actions and questions.
@@ -182,30 +239,6 @@ _LIBRARY_METHODS = {
 }
 
 
-def _starts(node: Function) -> tuple[int, str]:
-    """What a code object says of where it begins: line and name."""
-    if isinstance(node, ast.Lambda):
-        return node.lineno, "<lambda>"
-    return min(each.lineno for each in (node, *node.decorator_list)), node.name
-
-
-def _first_parameter(code: Code) -> str | None:
-    args = (*code.node.args.posonlyargs, *code.node.args.args)
-    return args[0].arg if args else None
-
-
-def _calls(node: ast.AST) -> Iterator[ast.Call]:
-    return (each for each in ast.walk(node) if isinstance(each, ast.Call))
-
-
-def _is_super(value: ast.expr) -> bool:
-    return (
-        isinstance(value, ast.Call)
-        and isinstance(value.func, ast.Name)
-        and value.func.id == "super"
-    )
-
-
 def _method_called(call: ast.Call, receiver: str | None) -> str | None:
     """The method's name, of a call on the object or on its context."""
     if not isinstance(call.func, ast.Attribute) or receiver is None:
@@ -214,26 +247,26 @@ def _method_called(call: ast.Call, receiver: str | None) -> str | None:
     if isinstance(value, ast.Attribute) and value.attr == "_ctx":
         value = value.value
     on_receiver = isinstance(value, ast.Name) and value.id == receiver
-    return call.func.attr if on_receiver or _is_super(value) else None
+    return call.func.attr if on_receiver or is_super(value) else None
 
 
 # ------------------------------------------------------------------------------------ making one
 
 
-def subject_of(module: ModuleType, file: str, factory: Callable[[], Any] | None) -> Subject:
-    """The filter that `factory` makes, or without one what the module's file gives to the functions
-    of `milter`. A factory that is no class is called once. Raises ValueError if there is no filter,
-    and what the factory raises."""
-    if factory is None:
+def subject_of(
+    module: ModuleType, file: str, klass: type | None, *, by_factory: bool = False
+) -> Subject:
+    """The filter whose objects are of a class, or without one what the module's file gives to the
+    functions of `milter`. Raises ValueError if there is no filter."""
+    if klass is None:
         return _low_level(module, file)
-    klass = factory if isinstance(factory, type) else type(factory())
     attributes = {
         name: inspect.getattr_static(klass, _override(klass, name), None)
         for name, entry in zip(CALLBACKS, plan(klass), strict=True)
         if entry is not None
     }
     subject = Subject(
-        f"class {klass.__name__}", file, module, klass, {}, attributes,
+        f"class {klass.__name__}", file, module, klass, {}, attributes, by_factory=by_factory,
     )  # fmt: skip
     _read_settings(subject)
     if issubclass(klass, Milter.Base):
@@ -255,7 +288,7 @@ def _low_level(module: ModuleType, file: str) -> Subject:
         "functions given to milter", file, module, None, {}, {},
     )  # fmt: skip
     _read_settings(subject)
-    for call in _calls(subject.tree(subject.source)):
+    for call in calls(subject.tree(subject.source)):
         name = called_name(call)
         setter = _SETTER.fullmatch(name)
         given = {setter[1]: call.args[0]} if setter and call.args else {}
@@ -281,7 +314,7 @@ def _read_settings(subject: Subject) -> None:
     """Takes what the file itself says of the socket and of the actions, where that is written out:
     usually in a part that loading does not run."""
     subject.actions = milter.CURR_ACTS
-    for call in _calls(subject.tree(subject.source)):
+    for call in calls(subject.tree(subject.source)):
         name = called_name(call)
         if name == "set_flags" and call.args:
             flags = _flag_value(call.args[0])

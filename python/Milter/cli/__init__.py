@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from Milter import __version__
 from Milter.cli import check, record, replay, run, send
-from Milter.cli.exits import CommandError, Exit
+from Milter.cli.exits import CommandError, Exit, Stopped
 from Milter.cli.parser import Parser
 
 __all__ = ["main"]
@@ -31,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exception(error.__cause__)
         print(f"milterkit: {error}", file=sys.stderr)
         return error.status
+    except Stopped:
+        return Exit.ACCEPTED
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from Milter.checking import CHECKS, findings, negotiation, settings, subject_of
 from Milter.cli.exits import CommandError, Exit
-from Milter.cli.load import load, split_target, told
+from Milter.cli.load import load, split_target
 from Milter.cli.parser import TARGET, add_target, add_traceback, argv_of, program_parser
 from Milter.macros import MTAS
 
@@ -49,7 +49,7 @@ def _check(arguments: argparse.Namespace) -> int:
             loaded = load(arguments.filter)
             file = loaded.file
             name = re.sub(r"\W+", "-", Path(loaded.module.__file__ or file).stem)
-            subject = subject_of(loaded.module, file, loaded.factory)
+            subject = subject_of(loaded.module, file, loaded.klass(), by_factory=loaded.by_factory)
         found = findings(subject, mtas)
         spec = arguments.socket or loaded.socket or subject.socket or f"unix:/run/{name}.sock"
         lines = settings(subject, spec, name, mtas)
@@ -57,8 +57,6 @@ def _check(arguments: argparse.Namespace) -> int:
         raise CommandError(str(error), Exit.USAGE) from error.__cause__
     except ValueError as error:  # it says itself what it is about
         raise CommandError(f"{file}: {error}", Exit.USAGE) from error
-    except Exception as error:  # a factory may raise anything
-        raise CommandError(told(error, file), Exit.USAGE) from error
     if not arguments.quiet:
         print(f"{file}: {subject.title}\n")
         print("It negotiates, with an MTA that offers everything:")

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from Milter.testing import Verdict
 
-__all__ = ["CommandError", "Exit"]
+__all__ = ["CommandError", "Exit", "Stopped"]
 
 
 class Exit(IntEnum):
@@ -40,3 +40,7 @@ class CommandError(Exception):
     def __init__(self, text: str, status: Exit = Exit.ERROR) -> None:
         super().__init__(" ".join(text.split("\n")))
         self.status = status
+
+
+class Stopped(BaseException):
+    """A signal that ends a command came while it had nothing to finish: its status is 0."""

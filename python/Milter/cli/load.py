@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import importlib
 import importlib.machinery
 import importlib.util
@@ -9,12 +10,13 @@ import inspect
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import milter
 
@@ -24,7 +26,7 @@ from Milter.cli.exits import CommandError
 from Milter.cli.functions import class_of
 from Milter.cli.places import author_place, shown
 
-__all__ = ["Loaded", "filters_in", "load", "load_filter", "split_target", "target_of", "told"]
+__all__ = ["Loaded", "filters_in", "load", "load_filter", "split_target", "target_of"]
 
 Factory = Callable[[], Any]
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -36,19 +38,38 @@ class Loaded:
     """A module that was loaded, up to where it would serve.
 
     file: its own, as it was given where that was a file. factory: makes its filter objects; None
-    where no class in it is a filter's. functions: those that it gave to `milter`, as
-    milter._callbacks() returns them. socket: where it would have served, if it came so far.
+    where no class in it is a filter's. name: of that, as it is called there. functions: those that
+    the file gave to `milter`, as milter._callbacks() returns them. socket: where it would have
+    served, if it came so far.
     """
 
     file: str
     module: ModuleType
     factory: Factory | None
+    name: str
     functions: tuple[Callable[..., Any] | None, ...]
     socket: str | None = None
 
+    @property
+    def by_factory(self) -> bool:
+        """Whether something else than a class makes the objects."""
+        return self.factory is not None and not isinstance(self.factory, type)
+
+    def klass(self) -> type | None:
+        """The class of the objects; None where there is no factory. One that is not a class is
+        called, once. Raises CommandError if it raises."""
+        if self.factory is None or isinstance(self.factory, type):
+            return self.factory
+        try:
+            return type(self.factory())
+        except Exception as error:
+            raise CommandError(_told(error, self.file, f"{self.name}() raised ")) from error
+
     def serving(self) -> Factory:
-        """What is to be served. Raises CommandError if there is nothing."""
+        """What is to be served: it is called without arguments for each connection. Raises
+        CommandError if there is nothing, or if it needs arguments."""
         if self.factory:
+            self._check_arguments(self.factory)
             return self.factory
         if any(self.functions):
             flags: int = milter._settings()[0]
@@ -56,6 +77,17 @@ class Loaded:
         raise CommandError(
             f"{self.file}: no class in it is derived from Milter.Base, and no callback is set"
         )
+
+    def _check_arguments(self, factory: Factory) -> None:
+        try:
+            inspect.signature(factory).bind()
+        except ValueError:  # it is written in C, and says nothing of its arguments
+            pass
+        except TypeError as error:
+            raise CommandError(
+                f"{self.file}: {self.name} is called without arguments for each connection "
+                f"({error}): give defaults, or name a factory that gives them, as {self.file}:NAME"
+            ) from error
 
 
 def load(target: str) -> Loaded:
@@ -177,7 +209,7 @@ def _run(
 ) -> tuple[str, ModuleType, _Serves]:
     """Runs a module up to where it would serve."""
     served = _Serves()
-    with _telling(file), _no_serving():
+    with _telling(file), _no_serving() as in_threads:
         spec = find()
         module = importlib.util.module_from_spec(spec)
         before = sys.modules.get(spec.name)
@@ -187,6 +219,10 @@ def _run(
             spec.loader.exec_module(module)
         except _Serves as reached:
             served = reached
+        except KeyboardInterrupt:
+            if not in_threads:
+                raise
+            served = in_threads[0]
         finally:
             if spec.name == "__main__" and before:
                 sys.modules["__main__"] = before
@@ -203,11 +239,12 @@ def _telling(file: str) -> Iterator[None]:
     except SystemExit as error:
         raise CommandError(f"{file}: it ended while it was loaded, by exit {error}") from error
     except Exception as error:
-        raise CommandError(told(error, file)) from error
+        raise CommandError(_told(error, file)) from error
 
 
-def told(error: Exception, file: str) -> str:
-    """An exception in a line, with its place. file: as the user has written it."""
+def _told(error: Exception, file: str, what: str = "") -> str:
+    """An exception in a line, with its place. file: as the user has written it. what: put in front
+    of the exception."""
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f"{_as_given(error.filename, file)}, line {error.lineno}: {error.msg}"
     place = author_place(error)
@@ -217,7 +254,7 @@ def told(error: Exception, file: str) -> str:
         if isinstance(error, ImportError) and "relative import" in str(error)
         else ""
     )
-    return f"{where}: {type(error).__name__}: {error}{hint}"
+    return f"{where}: {what}{type(error).__name__}: {error}{hint}"
 
 
 def _as_given(name: str, file: str) -> str:
@@ -225,17 +262,27 @@ def _as_given(name: str, file: str) -> str:
 
 
 @contextmanager
-def _no_serving() -> Iterator[None]:
-    """Everything that opens a socket or serves ends the program instead."""
+def _no_serving() -> Iterator[list[_Serves]]:
+    """Everything that opens a socket or serves ends the program instead. In another thread than the
+    main one, which then waits for it to end, that ends the thread and interrupts the main one: the
+    list says what was to be served."""
+    in_threads: list[_Serves] = []
+
+    def end(reached: _Serves) -> NoReturn:
+        if threading.current_thread() is not threading.main_thread():
+            in_threads.append(reached)
+            _thread.interrupt_main()
+            raise SystemExit
+        raise reached
 
     def module_serves(*_: object, **__: object) -> None:
-        raise _Serves
+        end(_Serves())
 
     def runmilter(_name: str = "", socketname: str | None = None, *_: object, **__: object) -> None:
-        raise _Serves(Milter.factory, socketname)
+        end(_Serves(Milter.factory, socketname))
 
     def server_serves(server: Server, *_: object, **__: object) -> None:
-        raise _Serves(server._factory, server._socket)
+        end(_Serves(server._factory, server._socket))
 
     # By the names under which programs find them.
     doors: list[tuple[Any, str, Any]] = [
@@ -248,7 +295,7 @@ def _no_serving() -> Iterator[None]:
     for owner, name, door in doors:
         setattr(owner, name, door)
     try:
-        yield
+        yield in_threads
     finally:
         for owner, name, value in kept:
             setattr(owner, name, value)
@@ -282,7 +329,8 @@ def _loaded(ran: tuple[str, ModuleType, _Serves], name: str, before: _Before) ->
         new if new is not old else None for new, old in zip(now, before.functions, strict=True)
     )
     factory = _factory_in(module, file, name, served, before)
-    return Loaded(file, module, factory, functions, served.socket)
+    called = name or getattr(factory, "__name__", "its factory")
+    return Loaded(file, module, factory, called, functions, served.socket)
 
 
 def _factory_in(

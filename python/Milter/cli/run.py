@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 import ast
 import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import milter
 
 from Milter import Server
+from Milter._server import LIMITS
 from Milter.checking.program import socket_of, undone
-from Milter.cli.exits import CommandError, Exit
+from Milter.cli.exits import CommandError, Exit, Stopped
 from Milter.cli.load import Loaded, load
 from Milter.cli.parser import TARGET, add_target, add_traceback, argv_of, program_parser
 
@@ -21,7 +27,7 @@ __all__ = ["add_parser", "octal"]
 # Options that are Milter.Server's arguments of the same name; left out when not given.
 _SERVER_OPTIONS = (
     "name", "timeout", "mode", "owner", "group", "max_connections", "max_threads", "drain",
-    "progress",
+    "progress", "grace", "backlog",
 )  # fmt: skip
 # What milter._settings() returns, by the names of these arguments.
 _MODULE_SETTINGS = ("actions", "exception_policy", "timeout", "backlog")
@@ -36,8 +42,8 @@ def add_parser(commands: Any) -> None:
         help="run a filter from a Python file",
         usage=f"milterkit run [OPTION ...] {TARGET} [ARGUMENT ...]",
         description="Run a filter from a Python file until SIGTERM, SIGHUP or Ctrl-C. It logs to "
-        "standard error. Exit status: 0 when it was stopped, 1 when it could not be loaded or "
-        "served.",
+        "standard error. Exit status: 0 when it was stopped, also while it started; 1 when it "
+        "could not be loaded or served.",
     )
     add_target(parser)
     parser.add_argument("--socket", metavar="SPEC",
@@ -53,11 +59,21 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--max-connections", type=int, metavar="N",
                         help="how many may be open; past it new ones are closed at once"
                         )  # fmt: skip
+    parser.add_argument("--backlog", type=int, metavar="N",
+                        help="how many connections may wait to be accepted; default: the "
+                        "system's most")  # fmt: skip
+    parser.add_argument("--limit", action="append", type=_limit, metavar="NAME=N", default=[],
+                        help="what a peer may send or make the filter hold: packet, macros, "
+                        "header_bytes, output (bytes), recipients; can be given several times"
+                        )  # fmt: skip
     parser.add_argument("--max-threads", type=int, metavar="N",
                         help="how many callbacks may run at once")  # fmt: skip
     parser.add_argument("--drain", type=int, metavar="SECONDS",
                         help="how long messages may take to finish after a stop; default: 30"
                         )  # fmt: skip
+    parser.add_argument("--grace", type=int, metavar="SECONDS",
+                        help="how long callbacks may take once all is ended, before they are left "
+                        "behind; default: 5")  # fmt: skip
     parser.add_argument("--progress", type=float, metavar="SECONDS",
                         help="how long the end of a message may take before the MTA is told to "
                         "wait on; 0: it never is; default: 30")  # fmt: skip
@@ -86,7 +102,52 @@ def octal(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no octal number") from None
 
 
+class _Ending:
+    """What SIGTERM and SIGHUP do: end the command while the filter is loaded, then its server."""
+
+    def __init__(self) -> None:
+        self.server: Server | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.server is None:
+            raise Stopped
+        self.server.stop()
+
+
+@contextmanager
+def _ending_by_signals() -> Iterator[_Ending]:
+    """Takes these signals, where they have their default action; the filter's file may still set
+    handlers of its own."""
+    ending = _Ending()
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, ending)
+    try:
+        yield ending
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is ending:
+                signal.signal(number, handler)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    """The argument of --limit."""
+    name, _, number = text.partition("=")
+    if name not in LIMITS or not number.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAME=N with a name of {', '.join(LIMITS)}"
+        )
+    return name, int(number)
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    with _ending_by_signals() as ending:
+        return _load_and_serve(arguments, ending)
+
+
+def _load_and_serve(arguments: argparse.Namespace, ending: _Ending) -> int:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
@@ -103,10 +164,13 @@ def _run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None
     }
     options: dict[str, Any] = {**settings, **given}
+    options["limits"] = dict(arguments.limit)
     if arguments.exception_policy:
         options["exception_policy"] = getattr(milter, arguments.exception_policy.upper())
     try:
-        server = Server(factory, spec, log_messages=arguments.log_messages, **options)
+        server = ending.server = Server(
+            factory, spec, log_messages=arguments.log_messages, **options
+        )
         server.open()
     except (milter.error, OSError, ValueError, LookupError) as error:
         raise CommandError(f"cannot serve {spec}: {error}") from error

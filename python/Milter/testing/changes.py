@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ __all__ = [
     "ReplaceBody",
     "needed_action",
     "read_change",
+    "value_fault",
 ]
 
 
@@ -178,6 +180,19 @@ def needed_action(command: bytes) -> str | None:
     """The name (in Milter._wire.ACTIONS) of what a reply needs; None if it changes nothing."""
     kind = _KINDS.get(command)
     return kind[0] if kind else None
+
+
+_LINE = re.compile(r"(?:\r\n|\r(?!\n)|\n)([ \t]*)(?=(\r|\n|\Z)?)")
+
+
+def value_fault(change: Change) -> str | None:
+    """What is wrong with the lines of a header's value, if the change has one."""
+    for line in _LINE.finditer(getattr(change, "value", "")):
+        if not line[1]:
+            return "a line of the value does not start with white space: it begins another header"
+        if line[2] is not None:
+            return "a line of the value is white space alone: it can end the headers"
+    return None
 
 
 def read_change(command: bytes, fields: tuple[Any, ...]) -> Change:

@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import NoReturn
 
 from Milter import _wire
-from Milter.testing.changes import Change, ReplaceBody, needed_action, read_change
+from Milter.testing.changes import Change, ReplaceBody, needed_action, read_change, value_fault
 from Milter.testing.client import Auth, Client, Macros, Tls
 from Milter.testing.draft import Draft
 from Milter.testing.errors import (
@@ -410,8 +410,10 @@ class Conversation:
     def _change(self, name: str, change: Change) -> None:
         if getattr(change, "name", None) == "":
             self._fault("header name", f"{name} without a header name")
-        else:
-            self.changes.append(change)
+            return
+        if wrong := value_fault(change):
+            self._fault("header value", f"{name}: {wrong}")
+        self.changes.append(change)
 
     def _reply_code(self, text: bytes) -> tuple[str, Answer | None]:
         try:
@@ -429,6 +431,9 @@ class Conversation:
             kind = "continue"
         elif kind == "skip" and not self._has(BITS["SKIP"]):
             self._fault("skip", "SKIP, which was not negotiated")
+        elif self.profile.meanings.get((self.step, kind)) == "leave out" and kind == "skip":
+            self._fault("skip too early", "SKIP before the headers: this MTA ignores the filter "
+                        "for the rest of the connection")  # fmt: skip
         elif kind == "shutdown" and not self.profile.shutdown:
             asked = packet_name(_wire.TO_FILTER, STEPS[self.step].command)
             self._fault("answer", f"{name} is no answer to {asked}")

@@ -173,6 +173,7 @@ POSTFIX: Final = Postfix(
             "skip at the end": "ignored",
             "reply": "misconfigured",
             "header name": "ignored",
+            "header value": "ignored",
             "split body": "misconfigured",
         }
     ),

@@ -240,8 +240,10 @@ SENDMAIL: Final = Sendmail(
             "macro list": "ignored",
             "data left over": "ignored",
             "header name": "ignored",
+            "header value": "ignored",
             "reply": "ignored",
             "skip": "ignored",
+            "skip too early": "ignored",
             "split body": "ignored",
             "version": "ignored",
         }

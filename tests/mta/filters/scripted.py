@@ -8,6 +8,7 @@ message ("eom 2"), with a list of things to do in order, each a list:
   ["return", NAME]       end the step with this verdict (otherwise it is CONTINUE)
   ["raise", TEXT]        raise a RuntimeError
   ["wait", NAME]         go on when the file FOLDER/NAME exists
+  ["until", NAME, WHAT]  end the step with verdict WHAT, unless the file FOLDER/NAME exists
   ["refused", ACTION...] call an action that must fail, and write down how
   [ACTION, ARGUMENT...]  call a method of the filter
 The plan's "events" names the file in FOLDER that gets one line of JSON for each step of such a
@@ -59,7 +60,10 @@ class Scripted(Milter.Base):
                 return int(getattr(Milter, rest[0]))
             if what == "raise":
                 raise RuntimeError(rest[0])
-            if what == "wait":
+            if what == "until":
+                if not (FOLDER / rest[0]).exists():
+                    return int(getattr(Milter, rest[1]))
+            elif what == "wait":
                 while not (FOLDER / rest[0]).exists():
                     time.sleep(0.01)
             elif what == "refused":

@@ -8,7 +8,7 @@
 
 #include "milterkit.h"
 
-enum { BIG_BLOCK = 64 * 1024, BIG_BLOCKS = 800, BLOCK_MS = 150 };
+enum { BIG_BLOCK = 64 * 1024, BIG_BLOCKS = 800 };
 
 static const uint32_t no_reply_without = MKIT_QUARANTINE;
 static char block[BIG_BLOCK];
@@ -17,6 +17,7 @@ static char block[BIG_BLOCK];
 struct kept {
     char step[16];
     char word[16];
+    unsigned us; /* of a wait */
     size_t octets;
     uint32_t low; /* the two halves of the sum */
     uint32_t high;
@@ -49,7 +50,9 @@ static void read_plan(struct kept *kept, struct mkit_text text)
     static const char mark[] = "soak-";
     const char *found = memmem(text.at, text.len, mark, strlen(mark));
     kept->step[0] = kept->word[0] = '\0';
-    if (!found || sscanf(found + strlen(mark), "%15[a-z]-%15[a-z]", kept->step, kept->word) != 2)
+    kept->us = 0;
+    if (!found ||
+        sscanf(found + strlen(mark), "%15[a-z]-%15[a-z]%6u", kept->step, kept->word, &kept->us) < 2)
         kept->step[0] = '\0';
 }
 
@@ -70,8 +73,8 @@ static int fail(struct mkit_session *session)
 
 static int wait_a_little(struct mkit_session *session)
 {
-    const struct timespec time = {.tv_nsec = BLOCK_MS * 1000000};
-    (void)session;
+    const struct kept *kept = mkit_private(session);
+    const struct timespec time = {.tv_nsec = (long)kept->us * 1000};
     (void)nanosleep(&time, NULL);
     return MKIT_CONTINUE;
 }
@@ -116,7 +119,7 @@ static const struct {
     {"skip", MKIT_SKIP, NULL},
     {"reply", 0, reply},
     {"raise", 0, fail},
-    {"block", 0, wait_a_little},
+    {"wait", 0, wait_a_little},
     {"progress", 0, progress},
     {"changes", 0, change},
     {"big", 0, replace_by_much},

@@ -1,8 +1,9 @@
 """What the filters of the soak test do, in Python: the plan is in what the MTA sends.
 
 The client's name, the HELO name and the sender may hold `soak-STEP-WORD`: at STEP the filter does
-WORD. At the end of a message that it lets through it tells how many bytes of headers and body it
-saw, and their Adler-32 sum, in the header X-Soak. filter.c does the same in C.
+WORD, which for waits ends in a number of microseconds. At the end of a message that it lets
+through it tells how many bytes of headers and body it saw, and their Adler-32 sum, in the header
+X-Soak. filter.c does the same in C.
 """
 
 import re
@@ -13,7 +14,9 @@ import milter
 
 STEPS = ("connect", "helo", "mail", "rcpt", "data", "header", "eoh", "body", "eom")
 BIG = bytes(range(256)) * (50 * 1024 * 4)  # 50 MiB
-BLOCK_S = 0.15  # how long a callback blocks
+# Callbacks that wait a little, and that block.
+WAITS = tuple(f"wait{us}" for us in (200, 500, 1_000, 2_000, 5_000, 10_000, 30_000))
+BLOCK = "wait150000"
 TOLD = "X-Soak"
 TEXT = ("554", "5.7.1", "as planned", "really")
 # An MTA that does not offer this action is asked to await no replies before the end.
@@ -23,7 +26,7 @@ NR_BITS = (
     | milter.P_NR_UNKN | milter.P_NR_HDR | milter.P_NR_EOH | milter.P_NR_BODY
 )  # fmt: skip
 
-_PLAN = re.compile(rb"soak-([a-z]+)-([a-z]+)")
+_PLAN = re.compile(rb"soak-([a-z]+)-([a-z]+)([0-9]*)")
 
 
 def _raw(text):
@@ -40,6 +43,7 @@ class Kept:
 
     def __init__(self):
         self.step = self.word = None
+        self.us = 0  # of a wait
         self.begin()
 
     def begin(self):
@@ -50,7 +54,8 @@ class Kept:
     def read(self, text):
         """Takes the plan from a text, if it holds one."""
         found = _PLAN.search(_raw(text))
-        self.step, self.word = (each.decode() for each in found.groups()) if found else (None, None)
+        step, word, number = found.groups() if found else (b"", b"", b"")
+        self.step, self.word, self.us = step.decode(), word.decode(), int(number or 0)
 
     def see(self, *parts):
         """Counts content."""
@@ -69,27 +74,27 @@ def see_header(kept, name, value):
     kept.see(_raw(name), _raw(value))
 
 
-def _reply(ctx):
+def _reply(ctx, kept):
     ctx.setreply(*TEXT)
     return milter.REJECT
 
 
-def _raise(ctx):
+def _raise(ctx, kept):
     raise Planned
 
 
-def _block(ctx):
-    time.sleep(BLOCK_S)
+def _wait(ctx, kept):
+    time.sleep(kept.us / 1e6)
     return milter.CONTINUE
 
 
-def _progress(ctx):
+def _progress(ctx, kept):
     for _ in range(3):
         ctx.progress()
     return milter.CONTINUE
 
 
-def _changes(ctx):
+def _changes(ctx, kept):
     ctx.addheader("X-Folded", "one\n two")
     ctx.addheader("X-First", "yes", 1)
     ctx.chgheader("Subject", 1, "changed")
@@ -101,7 +106,7 @@ def _changes(ctx):
     return milter.CONTINUE
 
 
-def _big(ctx):
+def _big(ctx, kept):
     ctx.replacebody(BIG)
     return milter.CONTINUE
 
@@ -116,7 +121,7 @@ _VERDICTS = {
 _DEEDS = {
     "reply": _reply,
     "raise": _raise,
-    "block": _block,
+    "wait": _wait,
     "progress": _progress,
     "changes": _changes,
     "big": _big,
@@ -130,7 +135,7 @@ def act(kept, step, ctx):
     if kept.step != step:
         return milter.CONTINUE
     if kept.word in _DEEDS:
-        return _DEEDS[kept.word](ctx)
+        return _DEEDS[kept.word](ctx, kept)
     return _VERDICTS[kept.word]
 
 
