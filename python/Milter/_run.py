@@ -56,7 +56,7 @@ def runmilter(
         grace=grace,
         remove_stale=rmsock,
     )
-    milter._run_as_main(server._server, server.open, socketname)
+    server._serve(lambda begin: milter._run_as_main(server._server, begin, socketname))
 
 
 def negotiate_callback(ctx: milter.Context, opts: list[int]) -> int:

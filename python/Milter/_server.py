@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import grp
 import logging
 import math
+import os
 import pwd
+import re
 import socket as sockets
+import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 import milter
 
 from ._plan import plan
+from ._sockets import Socket
 
 #: The largest number that a setting may have.
 _MOST = (1 << 31) - 1
@@ -41,22 +48,34 @@ class Stats(NamedTuple):
     left: int
 
 
-def _user_id(owner: str | int | None) -> int | None:
-    if owner is None or isinstance(owner, int):
-        return owner
-    try:
-        return pwd.getpwnam(owner).pw_uid
-    except KeyError:
-        raise milter.error(f"owner: there is no user {owner!r}") from None
+#: The most that the system has for a user or group; the number after it means "leave it".
+_MOST_ID = (1 << 32) - 2
 
 
-def _group_id(group: str | int | None) -> int | None:
-    if group is None or isinstance(group, int):
-        return group
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise milter.error(f"group: there is no group {group!r}") from None
+def _id(label: str, given: str | int | None, find: Callable[[str], int]) -> int | None:
+    """The number of a user or group, which may be given as text. Raises milter.error."""
+    number = given
+    if isinstance(given, str):
+        try:
+            number = find(given)
+        except (KeyError, ValueError):
+            if not re.fullmatch("[0-9]+", given):
+                what = "user" if label == "owner" else "group"
+                raise milter.error(f"{label}: there is no {what} {given!r}") from None
+            number = int(given)
+    if number is not None and not 0 <= int(number) <= _MOST_ID:
+        raise milter.error(f"{label}: {given} is not from 0 to {_MOST_ID}")
+    return None if number is None else int(number)
+
+
+def name_of(factory: Callable[[], Any]) -> str:
+    """What a filter is called that has no other name: as its class or function, or for what has no
+    name as the file that it is in, or the program."""
+    name = getattr(factory, "__name__", "<>")
+    if name[:1] != "<":  # a lambda
+        return str(name)
+    code = getattr(factory, "__code__", None)
+    return Path(code.co_filename if code else sys.argv[0] or "milter").stem
 
 
 #: The limits of a connection, for `Server` and `milterkit run --limit`: bytes of one packet, bytes
@@ -82,7 +101,8 @@ class Server:
         the callbacks, usually a subclass of `Base` itself.
     socket: unix:PATH, local:PATH, PATH, inet:PORT[@HOST], inet6:PORT[@HOST] or fd:N; port 0 lets
         the system choose (see `address`); None for no socket, only connections given to `adopt`.
-    name: for logs and for the reply after an error.
+    name: for logs and for the reply after an error; None for the name of the class or function, or
+        of its file where it has none.
     timeout: seconds that an MTA may be silent (0: 7210).
     backlog: connections that may wait to be accepted (0: the system's most).
     actions: flags asked for by objects without a negotiate method.
@@ -105,6 +125,8 @@ class Server:
     remove_stale: remove a socket file that nobody answers on.
     logger: where its lines and the exceptions of its callbacks go; None for the logger "Milter",
         and sys.unraisablehook where the program has set one.
+    log_messages: log a line at INFO for each verdict that decides about a message, a recipient or a
+        client: "NAME: connection 3 (...), queue id 4ABC: rejected at envrcpt".
     limits: what a peer may send or make the server hold, by the names in LIMITS; what is not named,
         or 0, has its default.
 
@@ -119,7 +141,7 @@ class Server:
         factory: Callable[[], Any],
         socket: str | None,
         *,
-        name: str = "pythonfilter",
+        name: str | None = None,
         timeout: int = 0,
         backlog: int = 0,
         actions: int | None = None,
@@ -135,6 +157,7 @@ class Server:
         group: str | int | None = None,
         remove_stale: bool = True,
         logger: logging.Logger | None = None,
+        log_messages: bool = False,
         limits: Mapping[str, int] | None = None,
     ) -> None:
         if not callable(factory):
@@ -159,12 +182,20 @@ class Server:
         ):
             if not 0 <= value <= most:
                 raise milter.error(f"{label}: {value} is not from 0 to {most}")
+        self._factory = factory
         self._socket = socket
-        self._listening = (backlog, remove_stale, mode, _user_id(owner), _group_id(group))
+        self._owners = (
+            _id("owner", owner, lambda name: pwd.getpwnam(name).pw_uid),
+            _id("group", group, lambda name: grp.getgrnam(name).gr_gid),
+        )
+        self._asked = {"owner": owner, "group": group}
+        self._listening = (backlog, remove_stale, mode, *self._owners)
+        self._name = name_of(factory) if name is None else name
+        self._logger = logger or logging.getLogger("Milter")
         self._server = milter._Server(
             factory=factory,
             planner=plan,
-            name=name,
+            name=self._name,
             actions=milter.CURR_ACTS if actions is None else actions,
             policy=exception_policy,
             timeout=timeout,
@@ -175,6 +206,7 @@ class Server:
             grace=grace or -1,
             deadline=math.ceil(deadline * 1000),
             logger=logger,
+            log_messages=log_messages,
             limits=_limits(limits or {}),
         )
         self._thread: threading.Thread | None = None
@@ -186,7 +218,30 @@ class Server:
         Raises milter.error if it cannot, or if the server is ending.
         """
         if self._socket is not None and self.address is None:
-            self._server.listen(self._socket, *self._listening)
+            if isinstance(self._socket, str):
+                try:
+                    Socket.parse(self._socket)
+                except ValueError as error:
+                    raise milter.error(str(error)) from None
+            try:
+                self._server.listen(self._socket, *self._listening)
+            except milter.error as error:
+                raise self._explained(error) from None
+
+    def _explained(self, error: milter.error) -> milter.error:
+        """An error of listening, with the names of whom the socket was to belong to."""
+        before, mark, why = str(error).partition("cannot set the owner: ")
+        if not mark:
+            return error
+        asked = " and ".join(
+            f"{what} {who}" for what, who in self._asked.items() if who is not None
+        )
+        rule = (
+            ": only root may give a socket away, and its owner to a group that he is a member of"
+            if why == os.strerror(errno.EPERM)
+            else ""
+        )
+        return milter.error(f"{before}cannot set the {asked}: {why}{rule}")
 
     @property
     def address(self) -> str | None:
@@ -221,11 +276,41 @@ class Server:
         it as soon as it begins. Raises milter.error if it cannot listen, or runs already.
         """
         self._check_not_started()
-        self._server.run(self.open)
+        self._serve(self._server.run)
 
     def _check_not_started(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             raise milter.error("the server runs already")
+
+    def _serve(self, run: Callable[[Callable[[], None]], None]) -> None:
+        """Serves by what opens the server, by its argument, once signals are taken."""
+        with contextlib.ExitStack() as ending:
+
+            def begin() -> None:
+                self.open()
+                ending.callback(self._tell_end)
+                self._tell_start()
+
+            run(begin)
+
+    def _tell_start(self) -> None:
+        """Logs where it serves."""
+        with contextlib.suppress(Exception):  # a log that cannot be written does not stop mail
+            if (address := self.address) is None:
+                return
+            note = Socket.parse(address).note
+            self._logger.info("%s: serving at %s%s", self._name, address, note)
+
+    def _tell_end(self) -> None:
+        """Logs what there was to do, for a server that was reached by a socket."""
+        with contextlib.suppress(Exception):
+            if self._socket is not None:
+                now = self.stats
+                self._logger.info(
+                    "%s: stopped: %d messages, %d connections, %d of them refused, "
+                    "%d errors of the protocol",
+                    self._name, now.messages, now.accepted, now.refused, now.failures,
+                )  # fmt: skip
 
     def start(self) -> Server:
         """Serve in a thread of its own; returns self once connections are accepted or wait.
@@ -237,6 +322,7 @@ class Server:
         self._server.renew()
         self.open()
         self._raised = None
+        self._tell_start()
         thread = threading.Thread(
             target=self._serve_in_thread, name=f"milter {self._socket or ''}".strip(), daemon=True
         )
@@ -249,6 +335,8 @@ class Server:
             self._server.run(self.open)
         except BaseException as raised:  # it is raised again in join
             self._raised = raised
+        finally:
+            self._tell_end()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until a started server has ended, at most timeout seconds; returns whether it has.

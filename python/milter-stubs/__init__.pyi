@@ -48,6 +48,7 @@ class _Server:
         deadline: int,
         poller: int = 0,
         logger: logging.Logger | None = None,
+        log_messages: bool = False,
         limits: tuple[int, ...] = (0, 0, 0, 0, 0),
     ) -> _Server: ...
     def listen(

@@ -342,7 +342,9 @@ PyDoc_STRVAR(quarantine_doc, "quarantine($self, reason, /)\n--\n\n"
 
 static PyObject *quarantine(struct context_object *self, PyObject *const *args, Py_ssize_t count)
 {
-    return address_call(self, args, count, "quarantine", 1, mkit_quarantine, NULL);
+    PyObject *done = address_call(self, args, count, "quarantine", 1, mkit_quarantine, NULL);
+    self->quarantined |= done != NULL;
+    return done;
 }
 
 PyDoc_STRVAR(

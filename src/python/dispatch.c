@@ -172,7 +172,7 @@ static int verdict_of(const struct module_state *state, enum mkit_step step, PyO
 {
     const char *name = mkit_step_name(step);
     if (!PyLong_Check(result)) {
-        PyErr_Format(state->error, "The %s callback must return int", name);
+        PyErr_Format(state->error, "The %s callback must return int, not %.100R", name, result);
         return -1;
     }
     int overflow;
@@ -368,6 +368,45 @@ static int call_step(const struct server_object *server, struct context_object *
     return verdict;
 }
 
+/* What the policy answers where a callback failed. */
+static int verdict_on_failure(const struct server_object *server)
+{
+    switch (server->filter.on_failure) {
+    case MKIT_FAIL_REJECT: return MKIT_REJECT;
+    case MKIT_FAIL_ACCEPT: return MKIT_ACCEPT;
+    case MKIT_FAIL_CONTINUE: return MKIT_CONTINUE;
+    default: return MKIT_TEMPFAIL;
+    }
+}
+
+/* Logs a verdict that decides: about the client, a recipient or the message. */
+static void tell_verdict(const struct server_object *server, const struct mkit_session *session,
+                         enum mkit_step step, int verdict)
+{
+    static const char *const words[] = {[MKIT_CONTINUE] = "accepted",
+                                        [MKIT_REJECT] = "rejected",
+                                        [MKIT_DISCARD] = "discarded",
+                                        [MKIT_ACCEPT] = "accepted",
+                                        [MKIT_TEMPFAIL] = "tempfailed"};
+    char line[64];
+    if (verdict < 0)
+        verdict = verdict_on_failure(server);
+    if (step == MKIT_EOM && (verdict == MKIT_NOREPLY || verdict == MKIT_SKIP))
+        verdict = MKIT_CONTINUE;
+    if (step == MKIT_NEGOTIATE || step == MKIT_ABORT || step == MKIT_CLOSE ||
+        (size_t)verdict >= sizeof words / sizeof *words ||
+        (verdict == MKIT_CONTINUE && step != MKIT_EOM))
+        return;
+    struct context_object *context = mkit_private(session);
+    const bool held = context && context->quarantined && step == MKIT_EOM;
+    const bool taken = verdict == MKIT_CONTINUE || verdict == MKIT_ACCEPT;
+    if (context)
+        context->quarantined = false;
+    (void)snprintf(line, sizeof line, "%s at %s", held && taken ? "quarantined" : words[verdict],
+                   mkit_step_name(step));
+    report_line(server, session, MKIT_LOG_INFO, line);
+}
+
 /* A callback has returned after its deadline. The engine drops its result; what it raised is told.
  */
 static int late_result(const struct server_object *server, enum mkit_step step)
@@ -394,6 +433,8 @@ int dispatch_expired(struct mkit_session *session, enum mkit_step step)
                    mkit_step_name(step), *where ? ": it is at " : "", where);
     report_line(server, session, MKIT_LOG_ERROR, line);
     set_failure_reply(server, session);
+    if (server->tells)
+        tell_verdict(server, session, step, MKIT_ETIMEOUT);
     return MKIT_ETIMEOUT;
 }
 
@@ -416,6 +457,8 @@ int dispatch(struct mkit_session *session, const struct mkit_event *event)
         return late_result(server, event->step);
     if (verdict < 0)
         verdict = failed(server, session, event->step);
+    if (server->tells)
+        tell_verdict(server, session, event->step, verdict);
     if (event->step == MKIT_CLOSE && context) {
         if (context->plan && set_context(context, Py_None) < 0)
             report_exception(server, session, mkit_step_name(event->step));

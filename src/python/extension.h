@@ -77,7 +77,8 @@ struct context_object {
     PyObject *private;
     PyObject *object; /* of the factory */
     struct plan_object *plan;
-    PyObject *host; /* of the client, for logs; NULL before connect */
+    PyObject *host;   /* of the client, for logs; NULL before connect */
+    bool quarantined; /* the message, at its end, for logs */
 };
 
 /* What a run changed of the process's signals, and puts back. */
@@ -100,6 +101,7 @@ struct server_object {
     PyObject *callbacks[MKIT_STEPS];
     bool uses_module; /* callbacks are copied from the module at the start */
     pid_t process;    /* that runs it; 0: none does */
+    bool tells;       /* a line for each verdict that decides */
     bool signalled;   /* a signal has asked for its end */
     bool forked;      /* this is a copy of it in a child of that process */
     PyObject *raised; /* by a signal's handler */

@@ -134,7 +134,7 @@ static PyObject *register_filter(PyObject *module, PyObject *args, PyObject *kwa
     for (int i = 0; i < 3; i++)
         if (given[i] && given[i] != Py_None && !PyCallable_Check(given[i]))
             return PyErr_Format(PyExc_TypeError, "%s parameter must be callable", names[i + 1]);
-    Py_SETREF(state->name, Py_NewRef(name));
+    Py_XSETREF(state->name, Py_NewRef(name));
     for (int i = 0; i < 3; i++) {
         PyObject *before = given[i] ? set_callback(module, steps[i], given[i]) : NULL;
         Py_XDECREF(before);
@@ -610,10 +610,9 @@ static int module_exec(PyObject *module)
     struct module_state *state = state_of(module);
     state->flags = MKIT_ALL_ACTIONS;
     state->policy = MKIT_TEMPFAIL;
-    state->name = PyUnicode_FromString("pythonfilter");
     state->error = PyErr_NewExceptionWithDoc(
         "milter.error", "What the engine, or the MTA's protocol, does not allow.", NULL, NULL);
-    if (!state->name || !state->error || PyModule_AddObjectRef(module, "error", state->error) < 0 ||
+    if (!state->error || PyModule_AddObjectRef(module, "error", state->error) < 0 ||
         intern_names(state) < 0 || import_modules(state) < 0)
         return -1;
     for (size_t i = 0; i < COUNT(constants); i++)

@@ -63,9 +63,27 @@ static int make_engine(struct server_object *self, const struct mkit_server_opti
     return -1;
 }
 
+/* What a filter is called that no name was registered for: as its program's file. NULL with an
+ * exception. */
+static PyObject *program_name(void)
+{
+    PyObject *argv = PySys_GetObject("argv");
+    PyObject *path = argv && PyList_Check(argv) ? PyList_GetItem(argv, 0) : NULL;
+    const char *text = path && PyUnicode_Check(path) ? PyUnicode_AsUTF8(path) : NULL;
+    PyErr_Clear();
+    const char *slash = text ? strrchr(text, '/') : NULL;
+    const char *name = slash ? slash + 1 : text;
+    const char *dot = name ? strrchr(name, '.') : NULL;
+    size_t len = dot && dot != name ? (size_t)(dot - name) : name ? strlen(name) : 0;
+    return len ? PyUnicode_DecodeUTF8(name, (Py_ssize_t)len, "replace")
+               : PyUnicode_FromString("milter");
+}
+
 struct server_object *server_of_module(struct module_state *state)
 {
-    struct server_object *self = server_make(state, state->name);
+    PyObject *name = state->name ? Py_NewRef(state->name) : program_name();
+    struct server_object *self = name ? server_make(state, name) : NULL;
+    Py_XDECREF(name);
     const struct mkit_server_options options = {.timeout = state->timeout};
     if (!self)
         return NULL;
@@ -112,16 +130,16 @@ static void server_dealloc(struct server_object *self)
 PyDoc_STRVAR(server_doc,
              "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
              "max_threads,\n"
-             "progress, grace, deadline, poller, logger, limits)\n--\n\nOne server of the engine; "
-             "Milter.Server is "
-             "its public face.");
+             "progress, grace, deadline, poller, logger, log_messages, limits)\n--\n\nOne server "
+             "of the engine; "
+             "Milter.Server is its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"factory",     "planner",  "name",   "actions",
-                            "policy",      "timeout",  "drain",  "max_connections",
-                            "max_threads", "progress", "grace",  "deadline",
-                            "poller",      "logger",   "limits", NULL};
+    static char *names[] = {
+        "factory", "planner",         "name",         "actions",  "policy", "timeout",
+        "drain",   "max_connections", "max_threads",  "progress", "grace",  "deadline",
+        "poller",  "logger",          "log_messages", "limits",   NULL};
     PyObject *factory;
     PyObject *planner;
     PyObject *name;
@@ -136,11 +154,12 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     int deadline;
     int poller = MKIT_POLLER_BEST;
     PyObject *logger = Py_None;
+    int tells = 0;
     Py_ssize_t packet = 0, macros = 0, recipients = 0, header_bytes = 0, output = 0;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OOUkiIiIIiii|iO(nnnnn)", names, &factory, &planner, &name, &actions,
+            args, kwargs, "OOUkiIiIIiii|iOp(nnnnn)", names, &factory, &planner, &name, &actions,
             &policy, &timeout, &drain, &max_connections, &max_threads, &progress, &grace, &deadline,
-            &poller, &logger, &packet, &macros, &recipients, &header_bytes, &output))
+            &poller, &logger, &tells, &packet, &macros, &recipients, &header_bytes, &output))
         return NULL;
     struct module_state *state = PyType_GetModuleState(type);
     struct server_object *self = server_make(state, name);
@@ -149,6 +168,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->factory = Py_NewRef(factory);
     self->planner = Py_NewRef(planner);
     self->logger = logger == Py_None ? NULL : Py_NewRef(logger);
+    self->tells = tells;
     self->filter.actions = (uint32_t)actions;
     self->filter.on_failure = on_failure(policy);
     self->filter.limits = (struct mkit_limits){
@@ -208,6 +228,26 @@ int server_listen(struct server_object *self, PyObject *connection, int backlog,
     return listen_with(self, connection, &options);
 }
 
+/* A user's or a group's number from an int; None leaves it as it is, which is what the largest
+ * number means to the system. -1 with milter.error for what is not one. */
+static int read_id(const struct server_object *self, const char *what, PyObject *object,
+                   uint32_t *id)
+{
+    *id = UINT32_MAX;
+    if (object == Py_None)
+        return 0;
+    int overflow;
+    const long long value = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (value == -1 && !overflow && PyErr_Occurred())
+        return -1;
+    if (overflow || value < 0 || value >= UINT32_MAX) {
+        PyErr_Format(self->state->error, "%s: %S is not from 0 to 4294967294", what, object);
+        return -1;
+    }
+    *id = (uint32_t)value;
+    return 0;
+}
+
 PyDoc_STRVAR(listen_doc, "listen($self, spec, backlog, remove_stale, mode, uid, gid, /)\n--\n\n"
                          "Bind and listen. mode, uid, gid: None leaves them. Raises milter.error.");
 
@@ -219,7 +259,10 @@ static PyObject *listen_method(struct server_object *self, PyObject *args)
     PyObject *mode;
     PyObject *uid;
     PyObject *gid;
+    uint32_t user;
+    uint32_t group;
     if (!PyArg_ParseTuple(args, "OipOOO", &spec, &backlog, &remove_stale, &mode, &uid, &gid) ||
+        read_id(self, "owner", uid, &user) < 0 || read_id(self, "group", gid, &group) < 0 ||
         server_check_process(self) < 0)
         return NULL;
     struct mkit_listen_options options = {
@@ -227,15 +270,11 @@ static PyObject *listen_method(struct server_object *self, PyObject *args)
         .remove_stale = remove_stale,
         .set_mode = mode != Py_None,
         .set_owner = uid != Py_None || gid != Py_None,
-        .uid = (uid_t)-1,
-        .gid = (gid_t)-1,
+        .uid = (uid_t)user,
+        .gid = (gid_t)group,
     };
     if (mode != Py_None)
         options.mode = (mode_t)PyLong_AsUnsignedLong(mode);
-    if (uid != Py_None)
-        options.uid = (uid_t)PyLong_AsUnsignedLong(uid);
-    if (gid != Py_None)
-        options.gid = (gid_t)PyLong_AsUnsignedLong(gid);
     if (PyErr_Occurred() || listen_with(self, spec, &options) < 0)
         return NULL;
     Py_RETURN_NONE;

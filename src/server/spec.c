@@ -14,6 +14,12 @@ static int fail(const char **why, const char *text)
     return MKIT_ESPEC;
 }
 
+/* Whether there is nothing but digits, and at least one. */
+static bool is_number(const char *text)
+{
+    return *text && text[strspn(text, "0123456789")] == '\0';
+}
+
 static int parse_unix(const char *path, struct spec *spec, const char **why)
 {
     struct sockaddr_un *un = &spec->address.un;
@@ -44,6 +50,8 @@ static long parse_number(const char *text, const char *end, long max)
     return value;
 }
 
+/* A number, or the name of a service, which begins with a letter: the system's own functions take
+ * blanks and signs for the start of a number, and numbers modulo 65536. */
 static int parse_port(const char *text, const char *end, in_port_t *port, const char **why)
 {
     if (text == end)
@@ -55,8 +63,9 @@ static int parse_port(const char *text, const char *end, in_port_t *port, const 
     }
     char name[64];
     size_t len = (size_t)(end - text);
-    if ((*text >= '0' && *text <= '9') || len >= sizeof name)
-        return fail(why, "the port is no number from 0 to 65535");
+    const bool is_name = (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z');
+    if (!is_name || len >= sizeof name)
+        return fail(why, "the port is not a number from 0 to 65535");
     memcpy(name, text, len);
     name[len] = '\0';
     const struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
@@ -104,7 +113,7 @@ static int parse_host(int family, const char *host, struct spec *spec, const cha
     };
     struct addrinfo *found;
     if (getaddrinfo(text, NULL, &hints, &found) != 0)
-        return fail(why, brackets ? "the address in brackets is none of this family"
+        return fail(why, brackets ? "the address in brackets is not one of this family"
                                   : "the host has no address of this family");
     memcpy(&spec->address, found->ai_addr, found->ai_addrlen);
     spec->len = found->ai_addrlen;
@@ -112,14 +121,26 @@ static int parse_host(int family, const char *host, struct spec *spec, const cha
     return 0;
 }
 
+/* Whether it is HOST:PORT, as Postfix writes it. */
+static bool is_postfix_order(const char *rest)
+{
+    const char *colon = strrchr(rest, ':');
+    return colon && colon != rest && is_number(colon + 1);
+}
+
 /* PORT, PORT@HOST; some programs write PORT:HOST. */
 static int parse_inet(int family, const char *rest, struct spec *spec, const char **why)
 {
+    for (const char *at = rest; *at; at++)
+        if ((unsigned char)*at <= ' ' || *at == 0x7f)
+            return fail(why, "there are blanks in it");
     size_t port_len = strcspn(rest, "@:");
     in_port_t port;
     int error = parse_port(rest, rest + port_len, &port, why);
     if (error)
-        return error;
+        return is_postfix_order(rest)
+                   ? fail(why, "the port comes before the host: write inet:8894@127.0.0.1")
+                   : error;
     any_address(family, spec);
     if (rest[port_len])
         error = parse_host(family, rest + port_len + 1, spec, why);
@@ -136,7 +157,7 @@ static int parse_fd(const char *rest, struct spec *spec, const char **why)
 {
     long fd = parse_number(rest, rest + strlen(rest), INT_MAX);
     if (fd < 0)
-        return fail(why, "the descriptor is no number");
+        return fail(why, "the descriptor is not a number");
     spec->fd = (int)fd;
     return 0;
 }
@@ -147,6 +168,8 @@ int spec_parse(const char *text, struct spec *spec, const char **why)
     if (!text || !*text)
         return fail(why, "it is empty: write unix:PATH, inet:PORT@HOST, inet6:PORT@HOST or fd:N");
     const char *colon = strchr(text, ':');
+    if (is_number(colon == text ? text + 1 : text))
+        return fail(why, "a port needs its type: write inet:8894@127.0.0.1 (or unix:8894, a file)");
     if (!colon)
         return parse_unix(text, spec, why);
     const char *rest = colon + 1;

@@ -180,9 +180,11 @@ REPORT = re.compile(
 )
 #: The text of milter.error, which says more with ours.
 OWN_TEXT = re.compile(r"(?<=^milter\.error):.*")
-#: What theirs prints while mime looks at a message, and what ours logs of mistakes in filters.
+#: What theirs prints while mime looks at a message, and what ours logs of mistakes in filters, at
+#: the level INFO of where it serves and what there was to do, and at DEBUG of each answer.
 CHATTER = re.compile(
-    r"^(?:chkm? .*|\w+: connection \d+: "
+    r"^(?:chkm? .*|INFO (?:\w+ )?\w+: (?:serving at|stopped:) .*|"
+    r"DEBUG \S+ \w+: connection \d+.*: \w+: [A-Z]+|\w+: connection \d+: "
     r"(?:\w+: reply \".*\" is not used.*|the negotiate callback (?:returned|failed).*))\n",
     re.MULTILINE,
 )

@@ -64,7 +64,7 @@ def test_a_result_that_is_no_int(start: Start) -> None:
     mta.negotiate()
     assert mta.helo()[0] == "y"
     ((*_, kind, text, _),) = program.seen()
-    assert (kind, text) == ("error", "The helo callback must return int")
+    assert (kind, text) == ("error", "The helo callback must return int, not None")
 
 
 def test_abort_and_close(start: Start) -> None:

@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -343,6 +344,31 @@ def test_an_owner_that_does_not_exist(filter_class: type[Filter], which: str) ->
         Milter.Server(filter_class, "inet:0@127.0.0.1", **keywords)
 
 
+REFUSED = """
+import os, Milter
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+try:
+    Milter.Server(Milter.Base, "unix:s", group="root").open()
+except Milter.milter.error as error:
+    print(error)
+"""
+
+
+def test_a_group_that_may_not_be_set() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is for its owner alone
+        os.chmod(folder, 0o777)
+        done = subprocess.run(
+            [sys.executable, "-c", REFUSED],
+            cwd=folder, capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert os.listdir(folder) == []
+    assert done.stdout.startswith("socket unix:s: cannot set the group root: Operation not perm")
+    assert "only root may" in done.stdout
+
+
 def test_a_stale_socket(filter_class: type[Filter], mtas: Connect, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as stale:
@@ -672,7 +698,7 @@ def test_a_logger_of_its_own(
         mta = mtas(server)
         mta.negotiate()
         assert mta.mail()[0] == "y"
-    [record] = records
+    [record] = [each for each in records if each.levelno > logging.INFO]
     assert record.exc_info
     assert repr(record.exc_info[1]) == "ValueError('no such thing')"
     assert record.getMessage().endswith("exception in the envfrom callback")

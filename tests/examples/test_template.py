@@ -276,4 +276,5 @@ def test_a_signal_to_all_of_them_ends_them(command: str, number: int, tmp_path: 
 def test_workers_end_when_the_filter_dies(program: Program) -> None:
     assert program.send(CLEAN) == "accepted"
     assert program.end(signal.SIGKILL) == -signal.SIGKILL
-    assert all(is_gone(int(each)) for each in program.workers(1))
+    workers = [int(each) for each in program.workers(1)]
+    wait_until(lambda: all(is_gone(each) for each in workers), "the end of the workers")

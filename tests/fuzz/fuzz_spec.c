@@ -48,6 +48,8 @@ static long port_of(const char *text)
 static void check_inet(const char *rest, int family, const struct spec *spec)
 {
     const long port = port_of(rest);
+    CHECK(port >= 0 || (*rest >= 'a' && *rest <= 'z') || (*rest >= 'A' && *rest <= 'Z'));
+    CHECK(!strpbrk(rest, " \t\r\n"));
     CHECK(spec->address.sa.sa_family == family);
     CHECK(spec->len == (family == AF_INET ? sizeof spec->address.in : sizeof spec->address.in6));
     const unsigned got =
@@ -76,6 +78,7 @@ static void check_spec(const char *text, const struct spec *spec)
     }
     CHECK(!colon || colon == text || has_type(text, "unix") || has_type(text, "local"));
     CHECK(spec->address.sa.sa_family == AF_UNIX && spec->len == sizeof spec->address.un);
+    CHECK(strspn(rest, "0123456789") < strlen(rest) || (colon && colon != text));
     CHECK(strlen(rest) <= 106 && *rest && strcmp(rest, spec->address.un.sun_path) == 0);
 }
 

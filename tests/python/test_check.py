@@ -118,7 +118,7 @@ def test_factory(check, capsys):
 
 
 @pytest.mark.parametrize(
-    "served", ["Milter.factory = lambda: Filter(3)", "Milter.Server(lambda: Filter(3), 'inet:0')"]
+    "served", ["Milter.factory = lambda: Filter(3)", "Milter.Server(lambda: Filter(3), 'inet:1')"]
 )
 def test_a_program_with_a_factory(check, served):
     text = f"""

@@ -17,12 +17,12 @@ from pathlib import Path
 from Milter import Base
 from Milter.checking import findings, subject_of
 from Milter.cli.exits import CommandError
-from Milter.cli.load import load_only
+from Milter.cli.load import load
 file, found = sys.argv[1], os.fdopen(os.dup(1), "w")
 sys.argv[1:] = ["unix:socket"]
 os.dup2(2, 1)
 try:
-    load_only(file)
+    load(file)
 except CommandError:
     pass  # several classes, or it ended
 module = sys.modules[Path(file).stem]

@@ -185,7 +185,7 @@ def test_send_what_is_hardly_mail(filter_spec, tmp_path, content, capsys):
     ("arguments", "status", "error"),
     [
         (["unix:nothing", "fine.eml"], 15, "cannot connect to unix:nothing: No such file"),
-        (["x25:1", "fine.eml"], 15, "the socket type 'x25' is not known"),
+        (["x25:1", "fine.eml"], 15, 'x25:1": the socket type is unknown: write unix:, inet:'),
         (["unix:nothing", "missing.eml"], 1, "missing.eml: No such file or directory"),
         (["unix:nothing", "."], 1, ".: it is a folder, but no maildir"),
         (["missing.py", "fine.eml"], 1, "missing.py: no such file"),
@@ -234,7 +234,7 @@ def test_send_to_what_is_no_filter(write, capsys, reply, error):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["send"], ["send", "x"], ["run", "x.py"], ["nothing"],
+    [[], ["send"], ["send", "x"], ["run"], ["nothing"],
      ["send", "--socket", "s", "x", "--client", "???"],
      ["send", "--socket", "s", "x", "--macro", "y"],
      ["send", "--socket", "s", "x", "--timeout", "0"],
@@ -378,7 +378,7 @@ def test_run_serves_until_it_is_stopped(tmp_path):
     try:
         assert process.stderr is not None
         line = process.stderr.readline()  # it is there once the socket listens
-        assert line.rstrip().endswith(f"house_rules.py at {spec}")
+        assert line.rstrip().endswith(f"Milter INFO rules: serving at {spec}")
         assert os.stat(tmp_path / "s").st_mode & 0o777 == 0o600
         with MTA(spec) as mta:
             assert mta.send(b"Subject: Lottery\n\n").verdict == "discarded"
@@ -393,6 +393,10 @@ def test_run_serves_until_it_is_stopped(tmp_path):
         process.communicate()
     assert process.returncode == 0
     assert "Traceback" not in rest
+    assert rest.rstrip().endswith(
+        "Milter INFO rules: stopped: 1 messages, 2 connections, 0 of them refused, "
+        "2 errors of the protocol"
+    )
     with pytest.raises(ConnectError):
         MTA(spec).open()
 

@@ -236,6 +236,94 @@ def test_macros_of_a_message_only():
         assert mta.filter.macros["{mine}"] is None
 
 
+@pytest.mark.parametrize(
+    ("profile", "version", "protocol"),
+    [
+        ("postfix", 2, 0x7F), ("postfix", 3, 0x17F), ("postfix", 4, 0x37F), ("postfix", 5, 0x37F),
+        ("postfix", 6, 0x1FFFFF),
+        *(("sendmail", version, 0x1FFFFF) for version in (2, 3, 4, 5, 6)),
+    ],
+)  # fmt: skip
+def test_what_is_offered(tmp_path, profile, version, protocol):
+    """Postfix: as its milter_protocol has it (protocol sheet 2.7; it has no 5, which has no more
+    than 4); Sendmail: all that it knows, whatever its version is said to be."""
+    answers = {b"O": options(version=version)}
+    with (
+        FakeFilter(tmp_path / "s", answers) as fake,
+        MTA(fake.spec, profile=profile, version=version, keep_bytes=True) as mta,
+    ):
+        sent = mta.send(MESSAGE).sent
+    assert sent.startswith(_wire.encode(_wire.TO_FILTER, b"O", version, 0x1FF, protocol))
+
+
+@pytest.mark.parametrize("profile", ["postfix", "sendmail"])
+@pytest.mark.parametrize("command", [b"C", b"H", b"M", b"R", b"T", b"L", b"N", b"B", b"E", b"U"])
+@pytest.mark.parametrize("protocol", [0, 0x400], ids=["not negotiated", "negotiated"])
+def test_skip_at_any_step(tmp_path, profile, command, protocol):
+    """Whatever the MTA makes of it, it is nothing that ends the test."""
+    answers = {b"O": options(protocol=protocol), command: answer(b"s")}
+    with FakeFilter(tmp_path / "s", answers) as fake:
+        session = MTA(fake.spec, profile=profile, strict=False).session()
+        assert session.unknown("WHAT?").kind in ("continue", "skip", "tempfail")
+        assert session.send(MESSAGE).verdict in ("accepted", "tempfailed")
+        session.close()
+
+
+def test_a_str_is_a_path(tmp_path):
+    with MTA(Seeing) as mta:
+        for text in ("Subject: x\n\nhi", "\r\n", "x\n"):
+            with pytest.raises(ValueError, match=r"a str is the path .* text\.encode\(\)"):
+                mta.send(text)
+        (tmp_path / "m.eml").write_bytes(MESSAGE)
+        assert mta.send(str(tmp_path / "m.eml")).verdict == "accepted"
+
+
+class Clock:
+    """Time that goes on by what the filter needs for its answers."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+class SlowFilter(FakeFilter):
+    """Takes 20 of a clock's seconds for each command."""
+
+    def __init__(self, path, clock):
+        super().__init__(path)
+        self.clock = clock
+
+    def serve(self, connection):
+        class Slow:
+            def __init__(slow):
+                slow.sendall = lambda data: (self.wait(), connection.sendall(data))
+                slow.recv = connection.recv
+
+        super().serve(Slow())
+
+    def wait(self):
+        self.clock.now += 20
+
+
+def test_the_timeout_is_for_each_answer(tmp_path, monkeypatch):
+    """Ten answers of 20 s each come in time where 30 s are the most for one."""
+    clock = Clock()
+    monkeypatch.setattr("Milter.testing.session.time", clock)
+    with SlowFilter(tmp_path / "s", clock) as slow, MTA(slow.spec, timeout=30) as mta:
+        assert mta.send(MESSAGE).verdict == "accepted"
+        assert clock.now >= 1000 + 9 * 20
+
+    async def main():
+        asyncio.get_running_loop().time = clock.monotonic
+        async with AsyncMTA(slow.spec, timeout=30) as mta:
+            assert (await mta.send(MESSAGE)).verdict == "accepted"
+
+    with SlowFilter(tmp_path / "t", clock) as slow:
+        asyncio.run(main())
+
+
 def test_bytes_on_request():
     with MTA(Seeing, keep_bytes=True) as mta:
         first, second = mta.send(MESSAGE), mta.send(MESSAGE)
@@ -345,10 +433,16 @@ def waiting():
     go.set()
 
 
+def impatient(session):
+    """Waits only for what will not come: the steps before have the usual time."""
+    session._timeout = session._patience = 0.05
+    return session
+
+
 def test_a_callback_that_does_not_return(waiting):
     with pytest.raises(FilterTimeout, match=r"at eom: no answer within 0\.05 seconds"):
-        MTA(waiting, timeout=0.05).send(MESSAGE)
-    session = MTA(waiting, timeout=0.05, strict=False).session()
+        impatient(MTA(waiting).session()).send(MESSAGE)
+    session = impatient(MTA(waiting, strict=False).session())
     result = session.send(MESSAGE)
     assert str(result.reply) == "451 4.7.1 Service unavailable - try again later"
     assert [type(error) for error in result.errors] == [FilterTimeout]
@@ -361,8 +455,10 @@ import Milter, threading
 from Milter.testing import MTA, FilterTimeout
 class Hanging(Milter.Base):
     def eom(self): threading.Event().wait()
+session = MTA(Hanging).session()
+session._timeout = session._patience = 0.05
 try:
-    MTA(Hanging, timeout=0.05).send(b"\\n")
+    session.send(b"\\n")
 except FilterTimeout as error:
     print(error, flush=True)
 """

@@ -47,6 +47,26 @@ def run(pytester: pytest.Pytester):  # type: ignore[no-untyped-def]
     return with_tests
 
 
+def test_a_filter_in_a_file(run, pytester: pytest.Pytester) -> None:  # type: ignore[no-untyped-def]
+    """As `milterkit send --to` takes it, also beside the test's file; loaded once."""
+    load = "import os\nos.mkdir('loaded')  # not twice\n"
+    pytester.makepyfile(filter_in_file=load + FILTER)
+    folder = pytester.mkdir("below")
+    (folder / "other.py").write_text(FILTER)
+    test = """
+import pytest
+@pytest.mark.milter(filter={!r})
+@pytest.mark.parametrize("number", [1, 2])
+def test_it(mta, number):
+    assert mta.send(b"A: b\\n\\nhi\\n").changes
+"""
+    (folder / "test_below.py").write_text(test.format("other.py:Tags"))
+    run(test.format("filter_in_file.py")).assert_outcomes(passed=4)
+    assert Path("loaded").is_dir()
+    wrong = run(test.format("missing.py"), "-k", "test_it", "--ignore", "below")
+    wrong.stdout.fnmatch_lines(["*missing.py: no such file*"])
+
+
 def test_the_fixture_and_its_markers(run) -> None:  # type: ignore[no-untyped-def]
     result = run("""
 pytestmark = pytest.mark.milter(filter=Tags)

@@ -226,7 +226,41 @@ def test_mail_goes_on_without_the_file(tmp_path, monkeypatch, caplog, trouble):
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
-def test_told_again_after_it_could_be_written(tmp_path, caplog):
+def test_lines_of_a_kind_come_seldom(caplog):
+    now = [0.0]
+    warning = recording_module._Warning(1.0, lambda: now[0])
+    for now[0] in (0.0, 0.1, 0.9, 1.0, 1.5, 3.0):
+        warning.tell("no")
+    assert warnings(caplog) == ["no", "no (3 times)", "no (2 times)"]
+
+
+def test_one_line_for_many_connections_without_a_filter(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(recording_module, "_EVERY", 3600.0)  # however long it takes
+    to = f"unix:{tmp_path}/filter"
+    with Recorder(f"unix:{tmp_path}/mta", to, tmp_path / "out") as recorder:
+        for _ in range(5):
+            with spec.connect(recorder.address, 30) as mta:
+                assert mta.recv(1) == b""
+    assert warnings(caplog) == [f"cannot connect to {to}: No such file or directory"]
+
+
+def test_one_warning_where_some_can_be_written(tmp_path, caplog):
+    """As on a disk that is nearly full."""
+    writer = recording_module._Writer()
+    (tmp_path / "there").mkdir()
+    for number in range(3):
+        for folder in ("missing", "there"):
+            file = recording_module._File(tmp_path / folder / f"{number}.transcript", False)
+            for who in ("mta", "over"):
+                writer.put(file, who, b"")
+    writer.close()
+    assert len(list((tmp_path / "there").iterdir())) == 3
+    why = "No such file or directory"
+    assert warnings(caplog) == [f"a connection is not recorded: {why}; the mail goes on"]
+
+
+def test_told_again_after_it_could_be_written(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(recording_module, "_SELDOM", 0.0)
     folder = tmp_path / "out"
     with (
         serving(Filter, tmp_path / "filter") as to,
@@ -433,7 +467,7 @@ def test_a_filter_that_fails(recorded, again, caplog, monkeypatch):
     [transcript] = recorded(send)
     with caplog.at_level(logging.CRITICAL, "Milter"):
         [difference] = again(transcript, Raises)
-    assert difference.endswith("+< REPLYCODE 451 4.3.0 pythonfilter: error in the mail filter")
+    assert difference.endswith("+< REPLYCODE 451 4.3.0 Raises: error in the mail filter")
 
 
 def test_ignored_parts(recorded, again):
@@ -537,9 +571,18 @@ def test_commands(tmp_path, capsys, monkeypatch):
         (["replay", "good", "--to", "unix:x"], (15, "cannot connect to unix:x: No such file")),
         (["replay", "good", "--to", "x.py"], (2, "x.py: no such file")),
         (["record", "good", "--listen", "unix:x", "--to", "unix:y"], (1, "good: File exists")),
-        (["record", "out", "--listen", "tcp:1", "--to", "unix:y"], (1, "'tcp:1': the socket type")),
-        (["record", "out", "--listen", "unix:", "--to", "unix:y"], (1, "'unix:' is no socket")),
-        (["record", "out", "--listen", "inet:99999", "--to", "unix:y"], (1, "'inet:99999' is no")),
+        (
+            ["record", "out", "--listen", "tcp:1", "--to", "unix:y"],
+            (1, 'socket specification "tcp:1": the'),
+        ),
+        (
+            ["record", "out", "--listen", "unix:", "--to", "unix:y"],
+            (1, 'socket specification "unix:": the'),
+        ),
+        (
+            ["record", "out", "--listen", "inet:99999", "--to", "unix:y"],
+            (1, 'socket specification "inet:99999": the port is'),
+        ),
     ],
 )
 def test_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, expected):
@@ -566,5 +609,5 @@ def test_listening_takes_no_place(tmp_path):
     spec.unlisten(second)
     assert not path.exists()
     with spec.listen("inet:0") as third:
-        assert re.fullmatch(r"inet:\d+@127\.0\.0\.1", spec.address_of(third))
+        assert re.fullmatch(r"inet:\d+@\[0\.0\.0\.0\]", spec.address_of(third))
         spec.connect(spec.address_of(third), 10).close()

@@ -661,6 +661,9 @@ def test_macro_lists_of_the_filter():
     [
         ("h[192.0.2.1]:25", (b"h", b"4", 25, b"192.0.2.1")),
         ("h[::1]", (b"h", b"6", 54321, b"::1")),
+        ("m[IPv6:2001:db8::1]", (b"m", b"6", 54321, b"2001:db8::1")),
+        ("[ipv6:2001:db8::1]:25", (b"[2001:db8::1]", b"6", 25, b"2001:db8::1")),
+        ("IPv6:2001:db8::1", (b"[2001:db8::1]", b"6", 54321, b"2001:db8::1")),
         ("192.0.2.1", (b"[192.0.2.1]", b"4", 54321, b"192.0.2.1")),
         ("unknown[192.0.2.1]", (b"[192.0.2.1]", b"4", 54321, b"192.0.2.1")),
         ("localhost[/run/x]", (b"localhost", b"L", 0, b"/run/x")),
@@ -778,12 +781,14 @@ def test_a_held_session_ends_and_the_next_message_has_a_new_one(tmp_path):
         ("unix:", "path is missing"),
         ("unix:/nonexistent/socket", "No such file"),
         ("/nonexistent/socket", "No such file"),
-        ("unix:" + "x" * 200, "too long"),
+        ("unix:" + "x" * 200, "longer than 106 bytes"),
         ("inet:", "port is missing"),
         ("inet:@localhost", "port is missing"),
-        ("x25:1", "'x25' is not known"),
-        ("inet:nosuchservice@127.0.0.1", "cannot connect"),
-        ("inet:25@[::1]", "cannot connect"),
+        ("x25:1", "socket type is unknown"),
+        ("inet:nosuchservice@127.0.0.1", "no service of that name"),
+        ("inet:25@[::1]", "not one of this family"),
+        ("inet:25@no.such.host.invalid", "cannot connect"),
+        ("fd:3", "cannot connect to fd:3: .* another program opened"),
     ],
 )
 def test_specs_that_lead_nowhere(spec, says):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from Milter import macros
+from Milter._sockets import Socket
 from Milter.checking.checks.macros import missing_macros
 from Milter.checking.subject import Subject
 
@@ -13,36 +14,22 @@ def settings(
     subject: Subject, spec: str, name: str, mtas: tuple[macros.MtaMacros, ...]
 ) -> list[tuple[str, list[str]]]:
     """Pairs of a file and the lines to put there. spec: where the filter listens, as it is told
-    itself; name: what Sendmail calls it. Raises ValueError if no MTA could connect there."""
+    itself; name: what Sendmail calls it. Raises ValueError if an MTA could not connect there."""
+    where = Socket.parse(spec)
     found = []
     for mta in mtas:
         missing = missing_macros(subject, mta)
         stages = [stage for stage in macros.STAGES if stage in missing]
         lines = [mta.setting(stage, missing[stage]) for stage in stages]
-        found += _FILES[mta.mta](spec, name, lines)
+        found += _FILES[mta.mta](where, name, lines)
     return found
 
 
-def _parts(spec: str) -> tuple[str, str, str]:
-    """A specification's kind (unix, inet, inet6), path or port, and host."""
-    kind, colon, rest = spec.partition(":")
-    kind = kind.lower() or "unix"
-    if not colon:
-        kind, rest = "unix", spec
-    if kind in ("unix", "local"):
-        return "unix", rest, ""
-    port, _, host = rest.partition("@" if "@" in rest else ":")
-    if kind not in ("inet", "inet6") or not port:
-        raise ValueError(f"{spec!r} names no socket that an MTA could connect to")
-    return kind, port, host.strip("[]") or {"inet": "127.0.0.1", "inet6": "::1"}[kind]
-
-
-def _postfix(spec: str, _name: str, lines: list[str]) -> list[tuple[str, list[str]]]:
-    kind, at, host = _parts(spec)
-    where = f"unix:{at}" if kind == "unix" else f"inet:{f'[{host}]' if ':' in host else host}:{at}"
-    main = [f"smtpd_milters = {where}", "non_smtpd_milters = $smtpd_milters",
+def _postfix(where: Socket, _name: str, lines: list[str]) -> list[tuple[str, list[str]]]:
+    at = where.postfix()
+    main = [f"smtpd_milters = {at}", "non_smtpd_milters = $smtpd_milters",
             "milter_default_action = tempfail", *lines]  # fmt: skip
-    master = [f"-o smtpd_milters={where}", "-o milter_default_action=tempfail",
+    master = [f"-o smtpd_milters={at}", "-o milter_default_action=tempfail",
               *(f"-o {{ {line} }}" for line in lines)]  # fmt: skip
     return [
         ("Postfix, main.cf, for all mail", main),
@@ -51,10 +38,8 @@ def _postfix(spec: str, _name: str, lines: list[str]) -> list[tuple[str, list[st
     ]  # fmt: skip
 
 
-def _sendmail(spec: str, name: str, lines: list[str]) -> list[tuple[str, list[str]]]:
-    kind, at, host = _parts(spec)
-    where = f"unix:{at}" if kind == "unix" else f"{kind}:{at}@{host}"
-    equates = f"S={where}, F=T, T=C:10s;S:10s;R:10s;E:5m"
+def _sendmail(where: Socket, name: str, lines: list[str]) -> list[tuple[str, list[str]]]:
+    equates = f"S={where.sendmail()}, F=T, T=C:10s;S:10s;R:10s;E:5m"
     return [("Sendmail, sendmail.mc", [f"INPUT_MAIL_FILTER(`{name}', `{equates}')dnl", *lines])]
 
 

@@ -27,6 +27,7 @@ from Milter.checking.code import (
     parameters,
     starts,
 )
+from Milter.checking.program import socket_of
 
 __all__ = ["CALLBACKS", "Subject", "Use", "subject_of"]
 
@@ -309,10 +310,6 @@ def _low_level(module: ModuleType, file: str) -> Subject:
     return subject
 
 
-#: Where a socket's specification stands: function -> its place among the arguments.
-_SOCKET_IN = {"runmilter": 1, "setconn": 0, "Server": 1}
-
-
 def _read_settings(subject: Subject) -> None:
     """Takes what the file itself says of the socket and of the actions, where that is written out:
     usually in a part that loading does not run."""
@@ -322,12 +319,7 @@ def _read_settings(subject: Subject) -> None:
         if name == "set_flags" and call.args:
             flags = _flag_value(call.args[0])
             subject.actions = milter.CURR_ACTS if flags is None else flags
-        at = _SOCKET_IN.get(name)
-        if at is not None:
-            named = [each.value for each in call.keywords if each.arg in ("socketname", "socket")]
-            for value in (*call.args[at : at + 1], *named):
-                if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                    subject.socket = value.value
+    subject.socket = socket_of(subject.tree(subject.source), vars(subject.module))
 
 
 def _flag_value(node: ast.expr) -> int | None:

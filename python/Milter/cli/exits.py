@@ -16,7 +16,9 @@ class Exit(IntEnum):
     ERROR = 1
     """A file cannot be read, a filter cannot be loaded or served."""
     USAGE = 2
-    """argparse's own."""
+    """Arguments that are not right."""
+    NOTHING = 3
+    """There was nothing to do: no message, no recorded session."""
     QUARANTINED = 10
     DISCARDED = 11
     TEMPFAILED = 12

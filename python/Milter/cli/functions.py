@@ -29,18 +29,18 @@ class _Functions(Base):
         return super().negotiate(opts)
 
 
-def class_of(functions: Sequence[Callable[..., Any] | None], flags: int) -> type[Base]:
+def class_of(functions: Sequence[Callable[..., Any] | None], flags: int, name: str) -> type[Base]:
     """Returns a class whose objects call functions with the context of their connection.
 
     functions: for each of the engine's steps, as milter._callbacks() returns them. flags: the
-    actions that they may use.
+    actions that they may use. name: what the filter is called.
     """
     methods: dict[str, Any] = {
         f"{name}_bytes" if name in _BYTES else name: _method(function)
         for name, function in zip(METHODS, functions, strict=True)
         if function is not None
     }
-    return type("Functions", (_Functions,), {"_flags": flags, **methods})
+    return type(name, (_Functions,), {"_flags": flags, **methods})
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:

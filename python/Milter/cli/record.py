@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from Milter._sockets import Socket
 from Milter.cli.exits import CommandError, Exit
 from Milter.cli.run import octal
 from Milter.testing import ConnectError
@@ -20,6 +21,7 @@ def add_parser(commands: Any) -> None:
     """Adds `record` to the subparsers of `milterkit`; the function that runs it is `command`."""
     parser = commands.add_parser(
         "record",
+        usage="milterkit record [OPTION ...] --listen SPEC --to SPEC FOLDER",
         help="write down what passes between an MTA and a filter",
         description="Listen in a filter's place, pass everything on to the filter and back, and "
         "write each connection to a file of its own in FOLDER when it is over: a transcript, for "
@@ -57,10 +59,11 @@ def _record(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: recorder.stop())
     logging.getLogger("Milter").info(
-        "recording to %s what passes between %s and %s",
+        "recording to %s what passes between %s and %s%s",
         arguments.folder,
         recorder.address,
         arguments.to,
+        Socket.parse(recorder.address).note,
     )
     recorder.run()
     recorder.close()

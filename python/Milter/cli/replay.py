@@ -10,6 +10,7 @@ from typing import Any
 
 from Milter.cli.exits import CommandError, Exit
 from Milter.cli.load import target_of
+from Milter.cli.parser import add_traceback
 from Milter.cli.show import Printer
 from Milter.testing import ConnectError
 from Milter.testing.replaying import replay
@@ -23,12 +24,13 @@ def add_parser(commands: Any) -> None:
     """Adds `replay` to the subparsers of `milterkit`; the function that runs it is `command`."""
     parser = commands.add_parser(
         "replay",
+        usage="milterkit replay [OPTION ...] --to SPEC|FILE.py[:NAME]|MODULE:NAME FILE ...",
         help="play recorded sessions to a filter, and show where it answers otherwise",
         description="Play transcripts, as `milterkit record` writes them, to a filter, and show "
         "where it answers otherwise than it did then: the packet of the MTA, and what it was "
         "answered then (-) and now (+).",
         epilog="Exit status: 0 no difference, 1 differences, 2 a file cannot be read or the filter "
-        "cannot be loaded, 15 the filter cannot be reached.",
+        "cannot be loaded, 3 there was no session to play, 15 the filter cannot be reached.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE",
                         help="transcripts, or folders of .transcript files")  # fmt: skip
@@ -39,6 +41,7 @@ def add_parser(commands: Any) -> None:
                         help="parts of answers that are not compared, such as times")  # fmt: skip
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS",
                         help="how long to wait for an answer; default: 30")  # fmt: skip
+    add_traceback(parser)
     parser.set_defaults(command=_replay)
 
 
@@ -51,6 +54,9 @@ def _pattern(text: str) -> re.Pattern[bytes]:
 
 def _replay(arguments: argparse.Namespace) -> int:
     transcripts = [found for file in arguments.files for found in _read(file)]
+    if not transcripts:
+        names = ", ".join(map(str, arguments.files))
+        raise CommandError(f"{names}: there is no recorded session in it", Exit.NOTHING)
     printer = Printer(sys.stdout)
     different = 0
     target = _target(arguments.to)
@@ -90,4 +96,4 @@ def _target(text: str) -> Target:
     try:
         return target_of(text)
     except CommandError as error:
-        raise CommandError(str(error), Exit.USAGE) from error
+        raise CommandError(str(error), Exit.USAGE) from error.__cause__

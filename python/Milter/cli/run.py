@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -15,8 +17,10 @@ import milter
 
 from Milter import Server
 from Milter._server import LIMITS
+from Milter.checking.program import socket_of, undone
 from Milter.cli.exits import CommandError, Exit, Stopped
-from Milter.cli.load import load_filter
+from Milter.cli.load import Loaded, load
+from Milter.cli.parser import TARGET, add_target, add_traceback, argv_of, program_parser
 
 __all__ = ["add_parser", "octal"]
 
@@ -32,22 +36,21 @@ _POLICIES = ("tempfail", "reject", "accept", "continue")
 
 def add_parser(commands: Any) -> None:
     """Adds `run` to the subparsers of `milterkit`, with the function that runs it as `command`."""
-    parser = commands.add_parser(
+    parser = program_parser(
+        commands,
         "run",
         help="run a filter from a Python file",
+        usage=f"milterkit run [OPTION ...] {TARGET} [ARGUMENT ...]",
         description="Run a filter from a Python file until SIGTERM, SIGHUP or Ctrl-C. It logs to "
         "standard error. Exit status: 0 when it was stopped, also while it started; 1 when it "
         "could not be loaded or served.",
     )
-    parser.add_argument("filter", metavar="FILE.py[:NAME]",
-                        help="the file; NAME is the class or factory in it, needed if there are "
-                        "several classes derived from Milter.Base; with none, the functions that "
-                        "it gives to `milter` are served")  # fmt: skip
-    parser.add_argument("--socket", required=True, metavar="SPEC",
+    add_target(parser)
+    parser.add_argument("--socket", metavar="SPEC",
                         help="where to listen: unix:PATH, inet:PORT@HOST, inet6:PORT@HOST, "
-                        "fd:NUMBER")  # fmt: skip
+                        "fd:NUMBER; default: what the file gives to runmilter")  # fmt: skip
     parser.add_argument("--name", help="the filter's name in log lines and replies; "
-                        "default: pythonfilter")  # fmt: skip
+                        "default: what its class or function is called")  # fmt: skip
     parser.add_argument("--timeout", type=int, metavar="SECONDS",
                         help="how long to wait for the MTA; default: 7210")  # fmt: skip
     parser.add_argument("--mode", type=octal, metavar="OCTAL", help="mode of the unix socket")
@@ -87,6 +90,10 @@ def add_parser(commands: Any) -> None:
         choices=("debug", "info", "warning", "error"),
         help="the least level that is logged; default: info",
     )
+    parser.add_argument("--log-messages", action="store_true",
+                        help="log a line at the level info for each verdict that decides about a "
+                        "message, a recipient or a client")  # fmt: skip
+    add_traceback(parser)
     parser.set_defaults(command=_run)
 
 
@@ -147,7 +154,11 @@ def _load_and_serve(arguments: argparse.Namespace, ending: _Ending) -> int:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
-    factory = load_filter(arguments.filter)
+    with argv_of(arguments):
+        loaded = load(arguments.filter)
+    factory = loaded.serving()
+    spec = arguments.socket or _own_socket(loaded)
+    _name_undone(loaded)
     # What the file has set by the functions of `milter` counts, as it does for runmilter.
     settings = dict(zip(_MODULE_SETTINGS, milter._settings(), strict=True))
     given = {
@@ -160,13 +171,47 @@ def _load_and_serve(arguments: argparse.Namespace, ending: _Ending) -> int:
     if arguments.exception_policy:
         options["exception_policy"] = getattr(milter, arguments.exception_policy.upper())
     try:
-        server = ending.server = Server(factory, arguments.socket, **options)
+        server = ending.server = Server(
+            factory, spec, log_messages=arguments.log_messages, **options
+        )
         server.open()
     except (milter.error, OSError, ValueError, LookupError) as error:
-        raise CommandError(f"cannot serve {arguments.socket}: {error}") from error
-    logging.getLogger("Milter").info("serving %s at %s", arguments.filter, server.address)
+        raise CommandError(f"cannot serve {spec}: {error}") from error
     try:
         server.serve_forever()
     except milter.error as error:
-        raise CommandError(f"cannot serve {arguments.socket}: {error}") from error
+        raise CommandError(f"cannot serve {spec}: {error}") from error
     return Exit.ACCEPTED
+
+
+def _source(loaded: Loaded) -> ast.Module:
+    try:
+        return ast.parse(Path(loaded.module.__file__ or "").read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
+def _own_socket(loaded: Loaded) -> str:
+    """Where the file itself would be served."""
+    found = loaded.socket or socket_of(_source(loaded), vars(loaded.module))
+    if not found:
+        raise CommandError(
+            f"{loaded.file}: it does not say where to listen: give --socket, such as "
+            "--socket unix:filter.sock or --socket inet:8894@127.0.0.1",
+            Exit.USAGE,
+        )
+    return found
+
+
+def _name_undone(loaded: Loaded) -> None:
+    """Warns of what the file does as a program, and not as a module."""
+    if loaded.module.__name__ == "__main__":
+        return
+    if left := undone(_source(loaded)):
+        line, text = left[0]
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        logging.getLogger("Milter").warning(
+            "%s, line %d: what it does as a program before it serves is not done here: %s%s; run "
+            "it by python, or do that where the module is loaded",
+            loaded.file, line, text, more,
+        )  # fmt: skip

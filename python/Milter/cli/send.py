@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import getaddresses
 from pathlib import Path
@@ -18,6 +19,8 @@ from Milter import _wire
 from Milter.cli.exits import CommandError, Exit
 from Milter.cli.load import target_of
 from Milter.cli.output import Folder, described, described_load
+from Milter.cli.parser import add_traceback
+from Milter.cli.places import author_place, callback_place, shown
 from Milter.cli.progress import Progress
 from Milter.cli.show import Printer
 from Milter.cli.sources import Source, sources_in
@@ -38,6 +41,7 @@ def add_parser(commands: Any) -> None:
     """Adds `send` to the subparsers of `milterkit`, with the function that runs it as `command`."""
     parser = commands.add_parser(
         "send",
+        usage="milterkit send [OPTION ...] --to SPEC|FILE.py[:NAME]|MODULE:NAME [MESSAGE ...]",
         help="send messages to a filter, and show what becomes of them",
         description="Give messages to a filter, as an MTA does, and print for each the verdict, "
         "the steps and their answers, and what changed. No mail is delivered.",
@@ -57,7 +61,7 @@ def add_parser(commands: Any) -> None:
     envelope = parser.add_argument_group("the envelope and the client")
     envelope.add_argument("--from", dest="sender", metavar="ADDRESS",
                           help="envelope sender; ESMTP parameters may follow, as in 'a@b SIZE=9'; "
-                          "default: the message's From")  # fmt: skip
+                          "default: the message's Return-Path, or else its From")  # fmt: skip
     envelope.add_argument("--rcpt", action="append", metavar="ADDRESS",
                           help="envelope recipient, may be repeated; default: the message's To and "
                           "Cc")  # fmt: skip
@@ -86,6 +90,9 @@ def add_parser(commands: Any) -> None:
                      "default: those of the MTA")  # fmt: skip
     mta.add_argument("--timeout", type=_positive(float), default=30.0, metavar="SECONDS",
                      help="how long to wait for an answer; default: 30")  # fmt: skip
+    mta.add_argument("--wait", type=_positive(float, or_zero=True), default=1.0, metavar="SECONDS",
+                     help="how long to try again while nobody listens at the socket; default: 1"
+                     )  # fmt: skip
     mta.add_argument("--time-out-at", choices=tuple(STEPS),
                      help="a step at which the answer is not awaited, as if it came too late"
                      )  # fmt: skip
@@ -108,6 +115,7 @@ def add_parser(commands: Any) -> None:
                       )  # fmt: skip
     load.add_argument("--parallel", type=_positive(int), default=1, metavar="N",
                       help="send by N connections at once")  # fmt: skip
+    add_traceback(parser)
     parser.set_defaults(command=_send, error=parser.error)
 
 
@@ -143,14 +151,15 @@ def _mask(names: Mapping[str, int]) -> Any:
     return parse
 
 
-def _positive(number: type) -> Any:
+def _positive(number: type, or_zero: bool = False) -> Any:
     def parse(text: str) -> Any:
         try:
             value = number(text)
         except ValueError:
-            value = 0
-        if not 0 < value < 1e9:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+            value = -1
+        if not (0 < value < 1e9 or (or_zero and value == 0)):
+            least = "from 0 on" if or_zero else "above 0"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {least}")
         return value
 
     return parse
@@ -165,6 +174,9 @@ def _send(arguments: argparse.Namespace) -> int:
     if arguments.messages == [] and sys.stdin.isatty():
         arguments.error("no MESSAGE is given, and standard input is a terminal")
     sources = [each for name in arguments.messages or ["-"] for each in sources_in(name)]
+    if not sources:
+        names = ", ".join(arguments.messages)
+        raise CommandError(f"{names}: there is no message in it", Exit.NOTHING)
     if arguments.output:
         folder = Folder(arguments.output)
     target = target_of(arguments.to)
@@ -180,6 +192,7 @@ def _send(arguments: argparse.Namespace) -> int:
             macros={**dict(arguments.macro), **dict.fromkeys(arguments.no_macro)},
             hostname=arguments.hostname,
             timeout=arguments.timeout,
+            wait=arguments.wait,
             strict=arguments.default_action is None,
             default_action=arguments.default_action or "tempfail",
         )
@@ -221,7 +234,9 @@ def _each(
                 print(json.dumps(described(name, told)), flush=True)
             elif isinstance(told, FilterError):
                 sys.stdout.flush()
-                print(f"milterkit: {_complaint(name, told)}", file=sys.stderr)
+                _complain(name, told, arguments, mta.tried.filter if mta.tried else None)
+                if arguments.trace and mta.tried:
+                    printer.session(mta.tried.steps(), mta.tried.trace)
             elif not arguments.quiet:
                 printer.result(name, told, table=True, trace=arguments.trace)
             if isinstance(told, FilterError):
@@ -253,17 +268,21 @@ def _each(
     return worst
 
 
-def _complaint(name: str, error: Exception) -> str:
-    """An error in a line."""
+def _complain(
+    name: str, error: FilterError, arguments: argparse.Namespace, filter_: object = None
+) -> None:
+    """Prints an error in a line, with its place where the filter is in this process. filter_: its
+    object, if that is known."""
+    cause = error.__cause__ if isinstance(error, CallbackError) else None
+    if cause and arguments.traceback:
+        traceback.print_exception(cause)
     kind = "" if isinstance(error, CallbackError) else "protocol error "
-    where = ""
-    if isinstance(error, CallbackError) and error.__cause__:
-        trace = error.__cause__.__traceback__
-        while trace and trace.tb_next:
-            trace = trace.tb_next
-        if trace:
-            where = f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
-    return printable(f"{name}: {kind}{error}{where}").replace("\\x0a", " ")
+    place = author_place(cause) if cause else None
+    if isinstance(error, CallbackError) and not place and filter_ is not None:
+        place = callback_place(filter_, error.step)
+    where = f" ({shown(place[0])}, line {place[1]})" if place else ""
+    line = printable(f"{name}: {kind}{error}{where}").replace("\\x0a", " ")
+    print(f"milterkit: {line}", file=sys.stderr)
 
 
 def _job(source: Source, arguments: argparse.Namespace) -> Job:
@@ -286,10 +305,13 @@ def _job(source: Source, arguments: argparse.Namespace) -> Job:
 def _addresses(content: bytes) -> tuple[list[str], list[list[str]]]:
     """Sender and recipients as the message's own header has them."""
     head = re.split(rb"\r?\n\r?\n", content[:_HEAD], maxsplit=1)[0]
-    message = email.message_from_bytes(head)
+    fields = email.message_from_bytes(head).raw_items()  # bytes stay, as surrogates
+    values: dict[str, list[str]] = {}
+    for name, value in fields:
+        values.setdefault(name.lower(), []).append(str(value))
 
     def addresses(*names: str) -> Iterator[str]:
-        texts = [str(text) for name in names for text in message.get_all(name, [])]
+        texts = [text for name in names for text in values.get(name, ())]
         try:
             found = getaddresses(texts)
         except RecursionError:  # thousands of brackets
@@ -298,8 +320,10 @@ def _addresses(content: bytes) -> tuple[list[str], list[list[str]]]:
             if address and not _ODD.search(address):
                 yield address
 
-    rcpts = [[address] for address in addresses("To", "Cc")]
-    return [next(addresses("From"), _NOBODY)], rcpts or [[_NOBODY]]
+    rcpts = [[address] for address in addresses("to", "cc")]
+    is_null = [text.strip() for text in values.get("return-path", ())[:1]] == ["<>"]
+    sender = "" if is_null else next(addresses("return-path", "from"), _NOBODY)
+    return [sender], rcpts or [[_NOBODY]]
 
 
 # ------------------------------------------------------------------------------------------- load
@@ -321,7 +345,7 @@ def _load(make: Any, sources: Sequence[Source], arguments: argparse.Namespace) -
             raise CommandError(str(error), Exit.CANNOT_CONNECT) from error
         if not isinstance(error, FilterError):
             raise error
-        print(f"milterkit: {_complaint(name, error)}", file=sys.stderr)
+        _complain(name, error, arguments)
         return Exit.PROTOCOL_ERROR
     return worst
 

@@ -6,6 +6,7 @@ import os
 from typing import TextIO
 
 from Milter.testing import Reply, Result, Verdict
+from Milter.testing.table import Row
 from Milter.testing.table import table as rows_as_lines
 from Milter.testing.text import printable
 
@@ -69,6 +70,12 @@ class Printer:
                 self._line(f"  {self._paint(packet, _DIM)}")
         if result.verdict.queued:
             self.diff(result.diff())
+        self._stream.flush()
+
+    def session(self, steps: list[Row], trace: list[str]) -> None:
+        """What passed in a session without an outcome: its steps and their answers, its packets."""
+        for line in (*rows_as_lines(steps), *trace):
+            self._line(f"  {self._paint(line, _DIM)}")
         self._stream.flush()
 
     def diff(self, diff: str) -> None:

@@ -218,7 +218,7 @@ class AsyncMTA(AnyMTA[AsyncSession]):
         return await self._introduced(Introduction(client, helo, tls))
 
     async def _introduced(self, wanted: Introduction) -> AsyncSession:
-        session = await self.open()
+        self.tried = session = await self.open()
         try:
             await session._run(
                 session._conversation.introduce(wanted.client, wanted.helo, wanted.tls)

@@ -26,7 +26,9 @@ class Client:
 
     @classmethod
     def parse(cls, text: str) -> Client:
-        """Reads NAME[ADDRESS]:PORT, as in mail logs; also ADDRESS alone. Raises ValueError."""
+        """Reads NAME[ADDRESS]:PORT, as in mail logs; also ADDRESS alone. An IPv6 address may have
+        its SMTP tag, as [IPv6:2001:db8::1]. Raises ValueError."""
+        text = re.sub(r"(^|\[)IPv6:", r"\1", text, count=1, flags=re.IGNORECASE)
         match = _NAMED.fullmatch(text)
         if match:
             address, port = match["address"], int(match["port"] or cls.port)

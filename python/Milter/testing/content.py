@@ -16,11 +16,17 @@ Address = str | Sequence[str]
 
 
 def read_content(message: Content) -> bytes:
-    """The bytes of a message, which may be given as a path or an email object."""
+    """The bytes of a message, which may be given as a path or an email object. Raises ValueError
+    for a str that is a message's text, OSError for a file that cannot be read."""
     if isinstance(message, bytes):
         return message
     if isinstance(message, email.message.Message):
         return message.as_bytes()
+    if isinstance(message, str) and ("\n" in message or "\r" in message):
+        raise ValueError(
+            "a str is the path of a message's file, and this one has line ends: give the message "
+            "itself as bytes, by text.encode()"
+        )
     return Path(message).read_bytes()
 
 

@@ -344,7 +344,7 @@ class Conversation:
         kind = self.profile.meanings.get((self.step, kind), kind)
         if self._refused and self.step == "eom":
             return self._told(Answer("tempfail"))
-        if kind == "skip":
+        if kind == "skip" and self.step in self.profile.skips:
             self._skipped.add(self.profile.skips[self.step])
         if kind == "leave out":
             self.held = (self.step, Answer("accept"))

@@ -56,6 +56,7 @@ class AnyMTA(Generic[SessionT]):
         macros: Macros = _NOTHING,
         hostname: str = "mta.example.org",
         timeout: float = 30.0,
+        wait: float = 0.0,
         strict: bool = True,
         default_action: str = "tempfail",
         keep_bytes: bool = False,
@@ -73,18 +74,21 @@ class AnyMTA(Generic[SessionT]):
         self.macros = macros
         self.hostname = hostname
         self.timeout = timeout
+        self.wait = wait
         self.strict = strict
         self.default_action = default_action
         self.keep_bytes = keep_bytes
         self._server_options = dict(server or {})
         self.latest: Result | None = None
         """What the latest `send` returned; None if there was none, or it raised."""
+        self.tried: SessionT | None = None
+        """The latest session that was begun, also one that failed."""
         self._current: SessionT | None = None
         self._current_for: Introduction | None = None
         self._conversation()  # so that what is wrong with the arguments is told now
 
     def _link(self) -> Link:
-        return link_to(self.target, self.timeout, self._server_options)
+        return link_to(self.target, self.timeout, self._server_options, self.wait)
 
     def _conversation(self) -> Conversation:
         return Conversation(
@@ -128,6 +132,7 @@ class MTA(AnyMTA[Session]):
     what is offered; protocol None stands for all that the profile offers with that version
     (0x1fffff with 6). macros: values by name, with or without braces, for every session; None
     for none. hostname: the MTA's own. timeout: seconds for each answer, whatever comes before it.
+    wait: seconds for which a socket is tried again that nobody listens on yet.
     strict: errors of the filter are raised, ProtocolError and CallbackError; if False, the MTA
     does what it does about them in life, Result.errors has them, and default_action is what
     happens to mail where the MTA gives up on the filter: "tempfail", "reject", "accept", with
@@ -161,7 +166,7 @@ class MTA(AnyMTA[Session]):
         return self._introduced(Introduction(client, helo, tls))
 
     def _introduced(self, wanted: Introduction) -> Session:
-        session = self.open()
+        self.tried = session = self.open()
         try:
             session._run(session._conversation.introduce(wanted.client, wanted.helo, wanted.tls))
         except BaseException:

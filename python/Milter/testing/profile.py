@@ -35,7 +35,8 @@ class Profile:
     draft: how messages are read and changed.
     meanings: (step, kind of answer) -> the kind that this MTA takes it for; "leave out" is that
         the filter is not asked any more on this connection.
-    skips: step -> the step that is not sent any more for this message after SKIP there.
+    skips: step -> the step that is not sent any more for this message after SKIP there;
+        where one is missing, nothing is left out.
     faults: kind of ProtocolError -> what this MTA does: "ignored", it notices nothing;
         "tempfail", it refuses the message for now; "misconfigured", it gives up on the filter
         with a word to its owner; else it gives up on it, see `failures`. Only where errors are

@@ -5,7 +5,9 @@ On by itself where the package is installed. Nothing else in the package imports
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +17,14 @@ from Milter.testing.result import Result
 from Milter.testing.samples import SAMPLES
 from Milter.testing.session import AnySession
 from Milter.testing.table import table
+from Milter.testing.target import Target
 
 __all__: list[str] = []
 
 _MARKER = (
     "milter(*, filter, **options): what the fixture `mta` gives messages to, a filter's class or "
-    "factory or a socket specification, and keywords of Milter.testing.MTA such as profile"
+    "factory, its file as FILE.py[:NAME], or a socket specification, and keywords of "
+    "Milter.testing.MTA such as profile"
 )
 _KEPT = pytest.StashKey[AnyMTA[Any]]()
 
@@ -41,9 +45,34 @@ def mta(request: pytest.FixtureRequest) -> Iterator[MTA]:
         raise pytest.UsageError(
             f"{request.node.nodeid}: the fixture mta needs @pytest.mark.milter(filter=...)"
         )
-    with MTA(options.pop("filter"), **options) as made:
+    with MTA(_target(request, options.pop("filter")), **options) as made:
         request.node.stash[_KEPT] = made
         yield made
+
+
+_loaded: dict[tuple[str, str], Target] = {}  # each file once, as an import would be
+
+
+def _target(request: pytest.FixtureRequest, given: Target) -> Target:
+    """A filter as `milterkit send --to` takes it: a text may name a file, from the current folder
+    or from that of the test's file."""
+    from Milter.cli.exits import CommandError  # noqa: PLC0415 - only for those who need it
+    from Milter.cli.load import split_target, target_of  # noqa: PLC0415
+
+    if not isinstance(given, str):
+        return given
+    beside = str(request.path.parent / given)
+    is_beside = (
+        Path(split_target(beside)[0]).is_file() and not Path(split_target(given)[0]).exists()
+    )
+    text = beside if is_beside else given
+    key = (text, os.getcwd())
+    if key not in _loaded:
+        try:
+            _loaded[key] = target_of(text)
+        except CommandError as error:
+            raise pytest.UsageError(f"{request.node.nodeid}: {error}") from error.__cause__
+    return _loaded[key]
 
 
 @pytest.fixture

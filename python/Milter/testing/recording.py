@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import queue
 import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import IO
@@ -36,12 +37,37 @@ _BACKLOG = 64 << 20
 _LONGEST = 1 << 20
 #: Seconds until the next try after a connection could not be accepted.
 _PAUSE = 0.2
+#: Seconds between two lines of one kind: of the filter that is not there; of files that cannot be
+#: written, where some can be between them, as on a disk that is nearly full.
+_EVERY, _SELDOM = 1.0, 60.0
 #: Seconds that a filter has to close a connection that was ended.
 _GRACE = 5.0
 
 
 # Of all recorders of the process: two of them may write into one folder.
 _numbers = count(1)
+
+
+class _Warning:
+    """A kind of line, which comes at most once in so many seconds; one that stands for several says
+    for how many. From any thread."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next = -math.inf
+        self._held = 0
+
+    def tell(self, text: str) -> None:
+        """Logs it, or counts it."""
+        with self._lock:
+            self._held += 1
+            if self._clock() < self._next:
+                return
+            count, self._held = self._held, 0
+            self._next = self._clock() + self._seconds
+        _logger.warning("%s%s", text, f" ({count} times)" if count > 1 else "")
 
 
 class Packets:
@@ -120,13 +146,15 @@ class _File:
 
 class _Writer:
     """The thread that writes. A connection that it cannot write, or not as fast as it goes on, is
-    left out, which is told once until one could be written again."""
+    left out, which is told once until one could be written again, and then a minute later at the
+    earliest."""
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[tuple[_File, str, bytes] | None] = queue.SimpleQueue()
         self._waiting = 0
         self._lock = threading.Lock()
         self._failing = False
+        self._warning = _Warning(_SELDOM)
         self._thread = threading.Thread(target=self._run, name="recorder's writer", daemon=True)
         self._thread.start()
 
@@ -168,7 +196,7 @@ class _Writer:
 
     def _warn(self, why: str) -> None:
         if not self._failing:
-            _logger.warning("a connection is not recorded: %s; the mail goes on", why)
+            self._warning.tell(f"a connection is not recorded: {why}; the mail goes on")
         self._failing = True
 
 
@@ -244,6 +272,8 @@ class Recorder:
         self._wake, self._woken = socket.socketpair()
         self.address = specs.address_of(self._listener)
         self._writer = _Writer()
+        self._no_filter = _Warning(_EVERY)
+        self._no_connection = _Warning(_EVERY)
         self._thread = threading.Thread(target=self.run, name="recorder")
 
     def run(self) -> None:
@@ -261,7 +291,7 @@ class Recorder:
                 ready.poll()
                 continue
             except OSError as error:  # no descriptors, no memory: some will be free again
-                _logger.warning("cannot accept a connection: %s", error)
+                self._no_connection.tell(f"cannot accept a connection: {error}")
                 self._stopping.wait(_PAUSE)
                 continue
             name = f"{self._started}-{os.getpid()}-{next(_numbers):06}.transcript"
@@ -306,7 +336,7 @@ class Recorder:
             with mta, specs.connect(self._to, self._timeout) as filter_:
                 self._pass_on(mta, filter_, file)
         except ConnectError as error:
-            _logger.warning("%s", error)
+            self._no_filter.tell(str(error))
         finally:
             self._open.pop(threading.current_thread(), None)
 

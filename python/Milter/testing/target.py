@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from Milter._server import Server
+from Milter._server import Server, name_of
 from Milter.testing import spec as specs
 from Milter.testing.errors import ConnectError
 
@@ -70,8 +70,7 @@ class _Served(Link):
         logger = logging.Logger("Milter")
         logger.parent = logging.getLogger("Milter")
         logger.addHandler(_Catching(self.raised))
-        name = getattr(factory, "__name__", type(factory).__name__)
-        settings = {"name": name, "logger": logger, **options}
+        settings = {"name": name_of(factory), "logger": logger, **options}
         try:
             self._server = Server(self._factory, None, **settings)
             self._server.adopt(theirs)
@@ -112,9 +111,12 @@ class _Catching(logging.Handler):
             self._raised.append((str(record.args[-1]), record.exc_info[1]))
 
 
-def link_to(target: Target, timeout: float | None, options: Mapping[str, Any]) -> Link:
+def link_to(
+    target: Target, timeout: float | None, options: Mapping[str, Any], wait: float = 0.0
+) -> Link:
     """Connects to a filter. timeout: seconds for connecting. options: keywords of Milter.Server
-    for a class or factory. Raises ConnectError."""
+    for a class or factory. wait: seconds for which a socket that nobody listens on is tried again.
+    Raises ConnectError."""
     if isinstance(target, Server):
         if target.address is None:
             raise ConnectError("the server does not listen: open or start it first")
@@ -122,7 +124,7 @@ def link_to(target: Target, timeout: float | None, options: Mapping[str, Any]) -
     if isinstance(target, os.PathLike):
         target = f"unix:{os.fspath(target)}"
     if isinstance(target, str):
-        return Link(specs.connect(target, timeout))
+        return Link(specs.connect(target, timeout, wait))
     if not callable(target):
         raise TypeError(f"{target!r} is neither a socket specification nor a filter's class")
     return _Served(target, options)
