@@ -26,38 +26,47 @@ enum {
 enum conn_status { CONN_IDLE, CONN_READY, CONN_RUNNING };
 enum conn_ending { END_NOT, END_SILENT, END_STOP, END_BROKEN };
 
+/* clang-format off: it would run the table together. */
 /* One connection.
  *
  * Its flags: who sets them, who clears them, and what holds in between. "The runner" is the one
  * that serves it, which alone touches them while `status` is RUNNING; "the lock" is the server's.
  *
- * flag           set by                           cleared by               while it is set
- * -------------- -------------------------------- ------------------------ ----------------------
- * status READY   server_make_ready, if IDLE       take_batch               it is in the ready queue
- *                                                                          once
- * status RUNNING take_batch                       give_back, runner_unload it is in one runner's
- *                                                                          batch
- * again          server_make_ready, if not IDLE   take_batch, which comes  it becomes READY when it
- *                (the lock)                       before a read            is given back
- * hangup         take_events (the lock)           never                    reads go on until the
- * end gone           look_if_gone (anybody)           never                    mkit_mta_gone says
- * so read_to_end    take_batch for hangup,           never                    `more` is set after
- * each output_write for a broken peer                            read more           a read that
- * was full, a turn     take_batch, which comes  it becomes READY when it that had no room to read
- * before a read            is given back kept_input     runner_unload run_session, where the   the
- * session may have a session is asked, and    whole packet: its next nowhere else             turn
- * calls, whatever is read blocked        output_write, if the MTA takes   output_write it is not
- * read or called; no more; unload_done, so that                             the poller waits for
- *                the next runner writes first                              room, or it is READY
- * waits_to_write give_back, if blocked (the lock) give_back, if not        the poller watches for
- *                                                                          room, not for bytes
- * ending         end_idle, give_back (the lock),  end_silent, if it spoke  its next turn ends the
- *                output_write                                              session
- * over           run_session                      never                    give_back removes it
+ * flag           set by                      cleared by                  while it is set
+ * -------------- --------------------------- --------------------------- -----------------------
+ * status READY   server_make_ready, if IDLE  turn_take                   it is in the ready
+ *                                                                        queue once
+ * status RUNNING turn_take                   give_back, turn_unload      it is in one runner's
+ *                                                                        batch
+ * again          server_make_ready, if not   turn_take, which comes      it becomes READY when
+ *                IDLE (the lock)             before a read               it is given back
+ * hangup         take_events (the lock)      never                       reads go on to the end
+ * gone           look_if_gone (anybody)      never                       mkit_mta_gone says so
+ * read_to_end    turn_take for hangup,       never                       `more` is set after
+ *                output_write for a broken                               each read
+ *                peer
+ * more           a read that was full; a     turn_take, which comes      it becomes READY when
+ *                turn that did not read, for before a read               it is given back
+ *                want of room or because
+ *                output waited
+ * kept_input     turn_unload                 run_session, where the      the session may have a
+ *                                            session is asked, and       whole packet: its next
+ *                                            nowhere else                turn calls, whatever
+ *                                                                        is read
+ * blocked        output_write, if the MTA    output_write                it is not read or
+ *                takes no more; unload_done,                             called; the poller
+ *                so that the next runner                                 waits for room, or it
+ *                writes first                                            is READY
+ * waits_to_write give_back, if blocked (the  give_back, if not           the poller watches for
+ *                lock)                                                   room, not for bytes
+ * ending         end_idle, give_back (the    end_silent, if it spoke     its next turn ends the
+ *                lock), output_write                                     session
+ * over           run_session                 never                       give_back removes it
  *
  * So a connection with a whole packet is READY, in a batch, or in a callback; one that is IDLE has
  * been asked for its last whole packet, and the poller reports what comes. test_scheduler.c holds
  * the server against this. */
+/* clang-format on */
 struct conn {
     int fd;
     uint32_t generation; /* tells it from another one that had its descriptor */

@@ -280,7 +280,7 @@ static bool read_batch(struct runner *runner, int64_t now)
             mkit_session_end(conn->session);
             any = true;
         } else if (conn->blocked || conn->over) {
-            continue;
+            conn->more = true; /* it is not read, and may find room until it is given back */
         } else if (ARENA - used < PORTION) {
             conn->more = true;
             if (!runner->unread)
