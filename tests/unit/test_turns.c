@@ -1,5 +1,5 @@
 /* Turns that are made by hand, one after the other in the test's thread: orders of events that
- * real threads come to once in a million. */
+ * real threads come to once in a million, each found by the model (model.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
