@@ -59,7 +59,7 @@ enum conn_ending { END_NOT, END_SILENT, END_STOP, END_BROKEN };
  *                writes first                                            is READY
  * waits_to_write give_back, if blocked (the  give_back, if not           the poller watches for
  *                lock)                                                   room, not for bytes
- * ending         end_idle, give_back (the    end_silent, if it spoke     its next turn ends the
+ * ending         end_idle, give_back (the    read_batch, if it spoke     its next turn ends the
  *                lock), output_write                                     session
  * over           run_session                 never                       give_back removes it
  *
@@ -179,7 +179,7 @@ struct runner {
     bool stepped; /* a call of this batch stepped aside */
     struct runner *next_left;
     int64_t left_after; /* milliseconds in its call */
-    bool told;          /* that it was left behind */
+    bool told;          /* that it was left behind, or there is nothing to tell */
     unsigned messages;  /* of the batch, for the statistics */
     unsigned failures;
 };
@@ -287,7 +287,7 @@ void watcher_run(struct mkit_server *server);
 void left_behind(struct mkit_server *server, int64_t now);
 /* Logs one that was left behind and not told yet, without the lock meanwhile. Returns whether there
  * was one. */
-bool left_tell(const struct runner *by);
+bool left_tell(struct runner *by);
 /* The end of a runner that was left behind and has come back. Without the lock. */
 void left_end(struct runner *runner);
 

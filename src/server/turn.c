@@ -18,17 +18,15 @@ enum {
     CURIOUS = 64        /* so many calls; each costs two system calls more */
 };
 
-/* Brackets what may block without end, the program's own functions for example: the watcher then
- * sees to it that others are served meanwhile. */
-static void enter_call(struct runner *runner)
+void turn_enter_call(struct runner *runner)
 {
     const unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
     atomic_store_explicit(&runner->call, call + 1, memory_order_relaxed);
 }
 
-static void leave_call(struct runner *runner)
+void turn_leave_call(struct runner *runner)
 {
-    enter_call(runner); /* it counts at both ends */
+    turn_enter_call(runner); /* it counts at both ends */
 }
 
 /* -------------------------------------------------------------------------------------- aside */
@@ -167,6 +165,24 @@ static int call_step(struct runner *runner, struct conn *conn, const struct mkit
     return verdict;
 }
 
+/* Says that a connection is ended for its silence. */
+static void tell_silence(const struct conn *conn)
+{
+    server_log(conn->server, conn->session, MKIT_LOG_WARNING, "the MTA was silent for %u s: closed",
+               conn->server->options.timeout);
+}
+
+/* The session's next event; for a runner that was left behind abort and close are what follows, for
+ * the filter's own sake. */
+static int next_event(const struct runner *runner, struct conn *conn, struct mkit_event *event)
+{
+    const int result = mkit_session_next(conn->session, event);
+    if (result != MKIT_NEED_INPUT || !atomic_load(&runner->left))
+        return result;
+    mkit_session_end(conn->session);
+    return mkit_session_next(conn->session, event);
+}
+
 /* Runs the session's callbacks until it needs more bytes, or is over. */
 static void run_session(struct runner *runner, struct conn *conn)
 {
@@ -174,24 +190,26 @@ static void run_session(struct runner *runner, struct conn *conn)
     int result;
     conn->kept_input =
         false; /* here and nowhere else: a turn that does not come here asks nothing */
-    enter_call(runner);
-    while ((result = mkit_session_next(conn->session, &event)) == MKIT_EVENT) {
+    turn_enter_call(runner);
+    if (conn->ending == END_SILENT)
+        tell_silence(conn);
+    while ((result = next_event(runner, conn, &event)) == MKIT_EVENT) {
         if (event.step == MKIT_EOM)
             output_begin_call(runner, conn);
         const int verdict = call_step(runner, conn, &event);
         if (event.step == MKIT_EOM)
             output_end_call(runner);
         atomic_store_explicit(&runner->step, NO_CALLBACK, memory_order_relaxed);
-        if (atomic_load(&runner->left)) /* abort and close follow, for the filter's own sake */
+        if (atomic_load(&runner->left))
             mkit_session_end(conn->session);
         (void)mkit_session_answer(conn->session, verdict);
         if (event.step == MKIT_EOM)
             runner->messages++;
-        leave_call(runner);
+        turn_leave_call(runner);
         come_back(runner);
-        enter_call(runner);
+        turn_enter_call(runner);
     }
-    leave_call(runner); /* after the session, which may have a line for the log */
+    turn_leave_call(runner); /* after the session, which may have a line for the log */
     come_back(runner);
     conn->over = result != MKIT_NEED_INPUT;
     runner->failures += result < 0;
@@ -243,19 +261,11 @@ static bool has_input(const struct conn *conn)
     return recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/* Ends a connection for its silence, unless it spoke after all: where the process or the machine
- * stood still, the time passed before anybody could look. */
-static void end_silent(struct runner *runner, struct conn *conn, bool spoke)
+/* Whether a connection that is to be ended for its silence spoke after all: where the process or
+ * the machine stood still, the time passed before anybody could look. */
+static bool spoke(const struct conn *conn, bool was_blocked, int64_t now)
 {
-    const struct mkit_server *server = runner->server;
-    if (spoke) {
-        conn->ending = END_NOT;
-        return;
-    }
-    enter_call(runner);
-    server_log(server, conn->session, MKIT_LOG_WARNING, "the MTA was silent for %u s: closed",
-               server->options.timeout);
-    leave_call(runner);
+    return was_blocked ? conn->last_active == now : has_input(conn);
 }
 
 /* Reads for the whole batch, an equal share of the arena for each. What it has no room for is read
@@ -273,8 +283,8 @@ static bool read_batch(struct runner *runner, int64_t now)
         const bool was_blocked = conn->blocked;
         if (was_blocked)
             output_write(conn, now);
-        if (conn->ending == END_SILENT)
-            end_silent(runner, conn, was_blocked ? conn->last_active == now : has_input(conn));
+        if (conn->ending == END_SILENT && spoke(conn, was_blocked, now))
+            conn->ending = END_NOT;
         if (conn->ending || aborting) {
             conn->blocked = false;
             mkit_session_end(conn->session);
@@ -408,8 +418,8 @@ bool turn_serve(struct runner *runner)
 
 bool turn_tell(struct runner *runner, const char *line)
 {
-    enter_call(runner);
+    turn_enter_call(runner);
     server_log(runner->server, NULL, MKIT_LOG_WARNING, "%s", line);
-    leave_call(runner);
+    turn_leave_call(runner);
     return !atomic_load(&runner->left);
 }
