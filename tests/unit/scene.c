@@ -57,6 +57,15 @@ static bool is_from(const struct mkit_event *event, const char *name)
     return event->step == MKIT_MAIL && strncmp(event->of.args.all.at, name, strlen(name)) == 0;
 }
 
+/* Sleeps now and then: numbers that look like chance, the same each time. */
+static void nap_at_random(void)
+{
+    static atomic_uint calls;
+    const unsigned chance = atomic_fetch_add(&calls, 1) * 2654435761U >> 8;
+    if (chance % NAP_ONE_IN == 0)
+        (void)usleep(chance / NAP_ONE_IN % 4 * 1000);
+}
+
 static int on_step(struct mkit_session *session, const struct mkit_event *event)
 {
     (void)session;
@@ -66,6 +75,8 @@ static int on_step(struct mkit_session *session, const struct mkit_event *event)
         (void)usleep(NAP_US);
     else if (is_from(event, "<spin>"))
         spin();
+    else if (atomic_load(&seen.at_random))
+        nap_at_random();
     else if (event->step == MKIT_EOM && atomic_load(&seen.hold_eom))
         scene_wait();
     (void)atomic_fetch_add(&seen.steps[event->step], 1);

@@ -11,7 +11,7 @@
 #include "milterkit.h"
 #include "server/server.h"
 
-enum { SCENE_CLIENTS = 256, NAP_US = 2000, SPIN_US = 6000 };
+enum { SCENE_CLIENTS = 256, NAP_US = 2000, NAP_ONE_IN = 64, SPIN_US = 6000 };
 
 struct scene {
     enum mkit_poller poller;
@@ -30,11 +30,12 @@ struct scene {
 /* What the filter has seen. */
 struct seen {
     atomic_uint steps[MKIT_STEPS];
-    atomic_uint inside;  /* wait at the gate now */
-    atomic_uint logging; /* of them, for a line for the log */
-    atomic_uint started; /* threads, ever */
-    atomic_uint threads; /* of them, not ended */
-    atomic_uint hung;    /* waits that reached their deadline */
+    atomic_uint inside;    /* wait at the gate now */
+    atomic_uint logging;   /* of them, for a line for the log */
+    atomic_uint started;   /* threads, ever */
+    atomic_uint threads;   /* of them, not ended */
+    atomic_uint hung;      /* waits that reached their deadline */
+    atomic_bool at_random; /* one callback in NAP_ONE_IN sleeps, up to 3 ms */
     atomic_bool hold_eom;
     atomic_bool hold_log; /* the next line */
     char log[1 << 13];    /* under the gate's lock */
