@@ -19,6 +19,7 @@ static bool leave(struct mkit_server *server, struct runner *runner)
     if (in_call && alone) {
         conn = runner->calling ? runner->batch[0] : NULL;
         atomic_store(&runner->left, true);
+        runner->told = !conn; /* it was the log that did not return: there is nobody to tell */
     }
     pthread_mutex_unlock(&runner->lock);
     if (!in_call || !alone)
@@ -41,9 +42,11 @@ static void forget(struct mkit_server *server, struct runner **at)
     server->active--;
     server->threads--;
     server->stats.left++;
+    (void)pthread_detach(runner->thread);
+    if (runner->told)
+        return;
     runner->next_left = server->untold;
     server->untold = runner;
-    (void)pthread_detach(runner->thread);
 }
 
 void left_behind(struct mkit_server *server, int64_t now)
@@ -63,7 +66,7 @@ void left_behind(struct mkit_server *server, int64_t now)
         poller_wake(server->poller);
 }
 
-bool left_tell(const struct runner *by)
+bool left_tell(struct runner *by)
 {
     struct mkit_server *server = by->server;
     struct runner *runner = server->untold;
@@ -75,6 +78,7 @@ bool left_tell(const struct runner *by)
     const int step = atomic_load(&runner->step);
     const struct mkit_session *session = runner->count ? runner->batch[0]->session : NULL;
     char where[128] = "";
+    turn_enter_call(by);
     if (filter->where)
         filter->where(filter->data, session, where, sizeof where);
     const char *what = step == NO_CALLBACK ? "a line for the log" : mkit_step_name(step);
@@ -83,7 +87,10 @@ bool left_tell(const struct runner *by)
         "%s: it has not returned for %lld s: its thread is left behind, its connection closed"
         "%s%s",
         what, (long long)(runner->left_after / 1000), *where ? ": it is at " : "", where);
+    turn_leave_call(by);
     pthread_mutex_lock(&server->lock);
+    if (!atomic_load(&by->left))
+        turn_come_back(by);
     runner->told = true;
     pthread_cond_signal(&runner->wake);
     server_wake_watcher(server);

@@ -43,8 +43,9 @@ enum conn_ending { END_NOT, END_SILENT, END_STOP, END_BROKEN };
  * gone           look_if_gone (anybody)          never                   mkit_mta_gone says so
  * read_to_end    turn_take for hangup,           never                   `more` is set after each
  *                output_write for a broken peer                          read
- * more           a read that was full, a turn    turn_take, which comes  it becomes READY when it is
- *                that had no room to read        before a read           given back
+ * more           a read that was full; a turn    turn_take, which comes  it becomes READY when it is
+ *                that did not read, for want of  before a read           given back
+ *                room or because output waited
  * kept_input     turn_unload                     run_session, where the  the session may have a whole
  *                                                session is asked, and   packet: its next turn calls,
  *                                                nowhere else            whatever is read
@@ -58,7 +59,7 @@ enum conn_ending { END_NOT, END_SILENT, END_STOP, END_BROKEN };
  *                the next runner writes first                            is READY
  * waits_to_write give_back, if blocked (lock)    give_back, if not       the poller watches for room,
  *                                                                        not for bytes
- * ending         end_idle, give_back (lock),     end_silent, if it       its next turn ends the
+ * ending         end_idle, give_back (lock),     read_batch, if it       its next turn ends the
  *                output_write                    spoke                   session
  * over           run_session                     never                   give_back removes it
  *
@@ -198,7 +199,7 @@ struct runner {
     struct mkit_session *parted; /* of the call, whose connection goes on without it */
     struct runner *next_left;
     int64_t left_after; /* milliseconds in its call */
-    bool told;          /* that it was left behind */
+    bool told;          /* that it was left behind, or there is nothing to tell */
     unsigned messages;  /* of the batch, for the statistics */
     unsigned failures;
 };
@@ -316,7 +317,7 @@ void deadline_late(struct runner *runner, const char *step);
 void left_behind(struct mkit_server *server, int64_t now);
 /* Logs one that was left behind and not told yet, without the lock meanwhile. Returns whether there
  * was one. */
-bool left_tell(const struct runner *by);
+bool left_tell(struct runner *by);
 /* The end of a runner that was left behind and has come back. Without the lock. */
 void left_end(struct runner *runner);
 

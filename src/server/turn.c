@@ -18,17 +18,15 @@ enum {
     CURIOUS = 64        /* so many calls; each costs two system calls more */
 };
 
-/* Brackets what may block without end, the program's own functions for example: the watcher then
- * sees to it that others are served meanwhile. */
-static void enter_call(struct runner *runner)
+void turn_enter_call(struct runner *runner)
 {
     const unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
     atomic_store_explicit(&runner->call, call + 1, memory_order_relaxed);
 }
 
-static void leave_call(struct runner *runner)
+void turn_leave_call(struct runner *runner)
 {
-    enter_call(runner); /* it counts at both ends */
+    turn_enter_call(runner); /* it counts at both ends */
 }
 
 /* -------------------------------------------------------------------------------------- aside */
@@ -181,16 +179,36 @@ static bool end_callback(struct runner *runner)
     return parted;
 }
 
+/* Says that a connection is ended for its silence. */
+static void tell_silence(const struct conn *conn)
+{
+    server_log(conn->server, conn->session, MKIT_LOG_WARNING, "the MTA was silent for %u s: closed",
+               conn->server->options.timeout);
+}
+
+/* The session's next event; for a runner that was left behind abort and close are what follows, for
+ * the filter's own sake. */
+static int next_event(const struct runner *runner, struct conn *conn, struct mkit_event *event)
+{
+    const int result = mkit_session_next(conn->session, event);
+    if ((result != MKIT_NEED_INPUT && result != MKIT_NEED_OUTPUT) || !atomic_load(&runner->left))
+        return result;
+    mkit_session_end(conn->session);
+    return mkit_session_next(conn->session, event);
+}
+
 /* Runs the session's callbacks until it needs more bytes, or is over. */
 static void run_session(struct runner *runner, struct conn *conn)
 {
     struct mkit_event event;
     int result;
     conn->kept_input = false; /* here and nowhere else: other turns ask the session nothing */
-    enter_call(runner);
+    turn_enter_call(runner);
+    if (conn->ending == END_SILENT)
+        tell_silence(conn);
     if (conn->expired != NOT_EXPIRED)
         deadline_answer(runner->server, conn);
-    while ((result = mkit_session_next(conn->session, &event)) == MKIT_EVENT) {
+    while ((result = next_event(runner, conn, &event)) == MKIT_EVENT) {
         if (event.step == MKIT_EOM)
             output_begin_call(runner, conn);
         const int verdict = call_step(runner, conn, &event);
@@ -198,20 +216,20 @@ static void run_session(struct runner *runner, struct conn *conn)
             output_end_call(runner);
         if (end_callback(runner)) {
             deadline_late(runner, mkit_step_name(event.step));
-            leave_call(runner);
+            turn_leave_call(runner);
             come_back(runner);
             return; /* the connection is somebody else's */
         }
-        if (atomic_load(&runner->left)) /* abort and close follow, for the filter's own sake */
+        if (atomic_load(&runner->left))
             mkit_session_end(conn->session);
         (void)mkit_session_answer(conn->session, verdict);
         if (event.step == MKIT_EOM)
             runner->messages++;
-        leave_call(runner);
+        turn_leave_call(runner);
         come_back(runner);
-        enter_call(runner);
+        turn_enter_call(runner);
     }
-    leave_call(runner); /* after the session, which may have a line for the log */
+    turn_leave_call(runner); /* after the session, which may have a line for the log */
     come_back(runner);
     conn->full = result == MKIT_NEED_OUTPUT;
     if (conn->full && mkit_session_keep_input(conn->session) < 0)
@@ -266,19 +284,11 @@ static bool has_input(const struct conn *conn)
     return recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/* Ends a connection for its silence, unless it spoke after all: where the process or the machine
- * stood still, the time passed before anybody could look. */
-static void end_silent(struct runner *runner, struct conn *conn, bool spoke)
+/* Whether a connection that is to be ended for its silence spoke after all: where the process or
+ * the machine stood still, the time passed before anybody could look. */
+static bool spoke(const struct conn *conn, bool was_blocked, int64_t now)
 {
-    const struct mkit_server *server = runner->server;
-    if (spoke) {
-        conn->ending = END_NOT;
-        return;
-    }
-    enter_call(runner);
-    server_log(server, conn->session, MKIT_LOG_WARNING, "the MTA was silent for %u s: closed",
-               server->options.timeout);
-    leave_call(runner);
+    return was_blocked ? conn->last_active == now : has_input(conn);
 }
 
 /* Reads for the whole batch, an equal share of the arena for each. What it has no room for is read
@@ -296,14 +306,14 @@ static bool read_batch(struct runner *runner, int64_t now)
         const bool was_blocked = conn->blocked;
         if (was_blocked)
             output_write(conn, now);
-        if (conn->ending == END_SILENT)
-            end_silent(runner, conn, was_blocked ? conn->last_active == now : has_input(conn));
+        if (conn->ending == END_SILENT && spoke(conn, was_blocked, now))
+            conn->ending = END_NOT;
         if (conn->ending || aborting) {
             conn->blocked = false;
             mkit_session_end(conn->session);
             any = true;
         } else if (conn->blocked || conn->over) {
-            continue;
+            conn->more = true; /* it is not read, and may find room until it is given back */
         } else if (conn->full || conn->expired != NOT_EXPIRED) {
             any = true; /* what it has comes before what could be read */
         } else if (ARENA - used < PORTION) {
@@ -433,8 +443,8 @@ bool turn_serve(struct runner *runner)
 
 bool turn_tell(struct runner *runner, const char *line)
 {
-    enter_call(runner);
+    turn_enter_call(runner);
     server_log(runner->server, NULL, MKIT_LOG_WARNING, "%s", line);
-    leave_call(runner);
+    turn_leave_call(runner);
     return !atomic_load(&runner->left);
 }

@@ -14,6 +14,11 @@ bool turn_serve(struct runner *runner);
 /* Logs a line that concerns no connection, as a call. Without the lock. Returns as turn_serve. */
 bool turn_tell(struct runner *runner, const char *line);
 
+/* Brackets what may block without end, the program's own functions for example: the watcher then
+ * sees to it that others are served meanwhile. By the runner itself. */
+void turn_enter_call(struct runner *runner);
+void turn_leave_call(struct runner *runner);
+
 /* Takes what a runner has not called yet, and what it is done with. With the server's lock held. */
 void turn_unload(struct runner *runner);
 

@@ -45,17 +45,24 @@ static bool read_all(int fd, void *to, size_t len)
     return true;
 }
 
+bool hear(int fd, char *letter)
+{
+    uint8_t head[5];
+    uint8_t data[256];
+    if (!read_all(fd, head, sizeof head) || get_u32(head) > sizeof data ||
+        !read_all(fd, data, get_u32(head) - 1))
+        return false;
+    *letter = (char)head[4];
+    return true;
+}
+
 bool hears(int fd, const char *letters)
 {
     while (*letters) {
-        uint8_t head[5];
-        uint8_t data[256];
-        if (!read_all(fd, head, sizeof head) || get_u32(head) > sizeof data ||
-            !read_all(fd, data, get_u32(head) - 1))
+        char letter;
+        if (!hear(fd, &letter))
             return false;
-        if (head[4] == 'h')
-            continue;
-        if (head[4] != (uint8_t)*letters++)
+        if (letter != 'h' && letter != *letters++)
             return false;
     }
     return true;

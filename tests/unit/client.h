@@ -16,6 +16,9 @@ bool say(int fd, const char *notation);
 /* Reads as many packets as there are letters; whether they are these. Changes are passed over. */
 bool hears(int fd, const char *letters);
 
+/* Reads one packet of 256 bytes at most; its letter. */
+bool hear(int fd, char *letter);
+
 /* Whether the server closes the connection, without another byte. */
 bool hears_end(int fd);
 
