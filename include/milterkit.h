@@ -264,6 +264,11 @@ struct mkit_filter {
     /* A line for the log, without line end. `session` is NULL if none is concerned. Called from
      * any thread, inside or outside a batch. */
     void (*log)(void *data, int level, const struct mkit_session *session, const char *line);
+    /* A callback of the step has not returned by the server's deadline: says what the step is
+     * answered, as a callback does; NULL: a line is logged, and on_failure answers. `session` is
+     * the one that goes on (mkit_session_part), with the private pointer that the late callback
+     * uses as well: what it points to must last until both are done with it. In a batch. */
+    int (*expired)(struct mkit_session *session, enum mkit_step step);
     /* Says in a few words where a callback of the session stands that does not return, for the line
      * about it. Called from any thread, outside a batch. */
     void (*where)(void *data, const struct mkit_session *session, char *text, size_t size);
@@ -317,6 +322,16 @@ MKIT_API void mkit_session_end(struct mkit_session *session);
  * is begun while more than limits.output waits, so replies take at most that and one packet; input
  * then stays borrowed (see mkit_session_keep_input). */
 MKIT_API int mkit_session_next(struct mkit_session *session, struct mkit_event *event);
+
+/* Goes on without the callback of the event that waits for its answer, because it takes too long.
+ * Returns a new session for the connection, in which that event is still to be answered, without
+ * what the callback has said or changed so far; output that waits and input that was kept are
+ * copied, the hooks (mkit_session_on_flush, _on_gone) are to be set. Whatever the callback calls on
+ * the old session from then on fails by MKIT_ECLOSED; it is freed when the callback has returned,
+ * and never answered. The private pointer is that of both. From another thread than the callback's;
+ * NULL, and nothing changed, while that is inside a call on the session, without memory, and for
+ * NEGOTIATE, ABORT and CLOSE. */
+MKIT_API struct mkit_session *mkit_session_part(struct mkit_session *session);
 
 /* Answers the event with a verdict or a negative error (see mkit_callback). Returns 0;
  * MKIT_ESTEP if there is no event; MKIT_EINVAL for a verdict that the step does not know: then
@@ -467,6 +482,10 @@ struct mkit_server_options {
                      long gets progress sent for it; default 30000, -1 none */
     int grace; /* seconds that callbacks may still take when all connections are ended; what has not
                   returned by then is left behind: see mkit_server_abort; default 5, -1 none */
+    int deadline; /* milliseconds that a callback may take; then its step is answered by the
+                     filter's on_failure, and the connection goes on without it: see `expired` of
+                     mkit_filter. A callback that the server is not told of (it keeps the lock of
+                     enter_batch) is answered when it is. default none */
     enum mkit_poller poller; /* how it waits for its sockets */
     bool adopts; /* connections may be adopted while it runs: it runs without a socket, too */
 };

@@ -115,6 +115,10 @@ class Server:
     grace: seconds that callbacks may still take once all connections are ended. One that has not
         returned by then is left behind: its connection is closed, the log says where it stands, and
         the server ends without it.
+    deadline: seconds that a callback may take (0: any). Then its step is answered by the exception
+        policy and its connection goes on; what it still calls on its context raises, and its result
+        is dropped, with a line in the log. Its thread counts until it returns. A callback that
+        keeps the interpreter is answered when it releases it. Not for negotiate, abort and close.
     progress: after so many seconds in which an eom callback has sent nothing, progress is sent for
         it, again and again, so that its MTA waits on (0: never).
     mode, owner, group: of a unix socket; else the umask and the process decide.
@@ -147,6 +151,7 @@ class Server:
         drain: int = 30,
         progress: float = 30,
         grace: int = 5,
+        deadline: float = 0,
         mode: int | None = None,
         owner: str | int | None = None,
         group: str | int | None = None,
@@ -172,6 +177,7 @@ class Server:
             ("drain", drain, _MOST),
             ("progress", progress, _MOST // 1000),
             ("grace", grace, _MOST),
+            ("deadline", deadline, _MOST // 1000),
             ("mode", mode or 0, 0o7777),
         ):
             if not 0 <= value <= most:
@@ -198,6 +204,7 @@ class Server:
             max_threads=max_threads,
             progress=math.ceil(progress * 1000) or -1,  # the same
             grace=grace or -1,
+            deadline=math.ceil(deadline * 1000),
             logger=logger,
             log_messages=log_messages,
             limits=_limits(limits or {}),

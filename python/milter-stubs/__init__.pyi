@@ -45,6 +45,7 @@ class _Server:
         max_threads: int,
         progress: int,
         grace: int,
+        deadline: int,
         poller: int = 0,
         logger: logging.Logger | None = None,
         log_messages: bool = False,

@@ -294,14 +294,17 @@ static PyObject *call_function(struct context_object *context, const struct mkit
                                PyObject *function, PyObject *first, enum decoding decoding,
                                const char *errors, int *verdict)
 {
-    struct call call = {.at = {first}, .count = 1};
+    struct call call = {.at = {Py_NewRef(first)}, .count = 1};
+    const struct mkit_session *session = context->session;
     PyObject *result = NULL;
+    Py_INCREF(function); /* the connection may end before it returns, if it passes its deadline */
     if (add_arguments(&call, context, event, decoding, errors)) {
         context->thread = PyThread_get_thread_ident();
         context->step = event->step;
         result = (PyUnicode_Check(function) ? PyObject_VectorcallMethod : PyObject_Vectorcall)(
             function, args_of(&call), call.count, NULL);
-        context->thread = 0;
+        if (context->session == session) /* else its deadline has passed */
+            context->thread = 0;
     }
     if (result && event->step != MKIT_ABORT && event->step != MKIT_CLOSE)
         *verdict = verdict_of(context->state, event->step, result);
@@ -309,6 +312,8 @@ static PyObject *call_function(struct context_object *context, const struct mkit
         read_options(args_of(&call)[1], event->of.options) < 0)
         *verdict = -1;
     release(&call);
+    Py_DECREF(function);
+    Py_DECREF(first);
     return result;
 }
 
@@ -338,6 +343,7 @@ static int call_step(const struct server_object *server, struct context_object *
                      const struct mkit_event *event)
 {
     const enum mkit_step step = event->step;
+    const struct mkit_session *session = context->session;
     int verdict = MKIT_CONTINUE;
     PyObject *result;
     if (server->factory) {
@@ -348,8 +354,8 @@ static int call_step(const struct server_object *server, struct context_object *
             return step == MKIT_NEGOTIATE ? negotiate_for(server, event) : MKIT_CONTINUE;
         result = call_function(context, event, entry->function, context->object, entry->decoding,
                                entry->errors, &verdict);
-        if (result)
-            verdict = without_reply(context->session, entry, step, verdict);
+        if (result && context->session == session) /* else it is late, and the plan may be gone */
+            verdict = without_reply(session, entry, step, verdict);
     } else {
         if (!server->callbacks[step])
             return MKIT_CONTINUE;
@@ -401,6 +407,37 @@ static void tell_verdict(const struct server_object *server, const struct mkit_s
     report_line(server, session, MKIT_LOG_INFO, line);
 }
 
+/* A callback has returned after its deadline. The engine drops its result; what it raised is told.
+ */
+static int late_result(const struct server_object *server, enum mkit_step step)
+{
+    if (PyErr_Occurred())
+        report_exception(server, NULL, mkit_step_name(step));
+    return MKIT_CONTINUE;
+}
+
+int dispatch_expired(struct mkit_session *session, enum mkit_step step)
+{
+    const struct server_object *server = mkit_filter_data(session);
+    struct context_object *context = mkit_private(session);
+    char where[128] = "";
+    char line[256];
+    report_where(session, where, sizeof where);
+    if (context) { /* what the late callback calls on it fails from here on */
+        context->session = session;
+        context->thread = 0;
+    }
+    (void)snprintf(line, sizeof line,
+                   "%s: the callback has not returned by its deadline: the exception policy answers"
+                   "%s%s",
+                   mkit_step_name(step), *where ? ": it is at " : "", where);
+    report_line(server, session, MKIT_LOG_ERROR, line);
+    set_failure_reply(server, session);
+    if (server->tells)
+        tell_verdict(server, session, step, MKIT_ETIMEOUT);
+    return MKIT_ETIMEOUT;
+}
+
 int dispatch(struct mkit_session *session, const struct mkit_event *event)
 {
     struct server_object *server = mkit_filter_data(session);
@@ -408,11 +445,16 @@ int dispatch(struct mkit_session *session, const struct mkit_event *event)
         return negotiate_for(server, event);
     struct context_object *context = context_for(server, session, event->step);
     int verdict = MKIT_CONTINUE;
+    Py_XINCREF(context);
     if (context)
         verdict = call_step(server, context, event);
     else if (PyErr_Occurred())
         verdict = -1;
+    const bool late = context && context->session != session;
+    Py_XDECREF(context);
     server_leave_child(server, session, mkit_step_name(event->step));
+    if (late)
+        return late_result(server, event->step);
     if (verdict < 0)
         verdict = failed(server, session, event->step);
     if (server->tells)

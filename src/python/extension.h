@@ -142,6 +142,8 @@ struct plan_object *plan_of(struct module_state *state, PyTypeObject *type, PyOb
 /* dispatch.c ---------------------------------------------------------------------------------- */
 
 int dispatch(struct mkit_session *session, const struct mkit_event *event);
+/* The engine's hook for a callback that has passed the server's deadline. */
+int dispatch_expired(struct mkit_session *session, enum mkit_step step);
 
 /* report.c ------------------------------------------------------------------------------------ */
 

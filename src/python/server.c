@@ -16,6 +16,7 @@ static void hooks(struct mkit_filter *filter, void *data)
     filter->leave_batch = attach_leave;
     filter->log = attach_log;
     filter->where = attach_where;
+    filter->expired = dispatch_expired;
 }
 
 /* The engine's name for an exception policy. */
@@ -130,15 +131,15 @@ PyDoc_STRVAR(
     server_doc,
     "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
     "max_threads,\n"
-    "progress, grace, poller, logger, log_messages, limits)\n--\n\nOne server of the engine; "
-    "Milter.Server is its public face.");
+    "progress, grace, deadline, poller, logger, log_messages, limits)\n--\n\nOne server of the "
+    "engine; Milter.Server is its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"factory",     "planner",      "name",   "actions",
-                            "policy",      "timeout",      "drain",  "max_connections",
-                            "max_threads", "progress",     "grace",  "poller",
-                            "logger",      "log_messages", "limits", NULL};
+    static char *names[] = {
+        "factory", "planner",         "name",         "actions",  "policy", "timeout",
+        "drain",   "max_connections", "max_threads",  "progress", "grace",  "deadline",
+        "poller",  "logger",          "log_messages", "limits",   NULL};
     PyObject *factory;
     PyObject *planner;
     PyObject *name;
@@ -150,14 +151,15 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     unsigned max_threads;
     int progress;
     int grace;
+    int deadline;
     int poller = MKIT_POLLER_BEST;
     PyObject *logger = Py_None;
     int tells = 0;
     Py_ssize_t packet = 0, macros = 0, recipients = 0, header_bytes = 0, output = 0;
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OOUkiIiIIii|iOp(nnnnn)", names, &factory, &planner, &name, &actions,
-            &policy, &timeout, &drain, &max_connections, &max_threads, &progress, &grace, &poller,
-            &logger, &tells, &packet, &macros, &recipients, &header_bytes, &output))
+            args, kwargs, "OOUkiIiIIiii|iOp(nnnnn)", names, &factory, &planner, &name, &actions,
+            &policy, &timeout, &drain, &max_connections, &max_threads, &progress, &grace, &deadline,
+            &poller, &logger, &tells, &packet, &macros, &recipients, &header_bytes, &output))
         return NULL;
     struct module_state *state = PyType_GetModuleState(type);
     struct server_object *self = server_make(state, name);
@@ -183,6 +185,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         .max_threads = max_threads,
         .progress = progress,
         .grace = grace,
+        .deadline = deadline,
         .poller = (enum mkit_poller)poller,
         .adopts = true, /* Milter.Server listens before it serves, where it has a socket */
     };

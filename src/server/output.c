@@ -209,7 +209,9 @@ int64_t output_look(struct mkit_server *server, int64_t now)
         if (!runner->active || !runner->count)
             continue;
         const int64_t at = look_after(runner, now);
+        const int64_t deadline = deadline_look(runner, now);
         next = at < next ? at : next;
+        next = deadline < next ? deadline : next;
     }
     return next;
 }

@@ -100,6 +100,7 @@ struct mkit_server *mkit_server_new(const struct mkit_filter *filter,
         .linger = options->linger ? options->linger : DEFAULT_LINGER,
         .progress = options->progress ? options->progress : DEFAULT_PROGRESS_MS,
         .grace = options->grace ? options->grace : DEFAULT_GRACE,
+        .deadline = options->deadline,
         .poller = options->poller,
         .adopts = options->adopts,
     };
@@ -201,6 +202,7 @@ int server_add_conn(struct mkit_server *server, int fd)
         .server = server,
         .session = session,
         .last_active = server_now(),
+        .expired = NOT_EXPIRED,
     };
     if (server->poller && poller_add(server->poller, fd, conn_id(conn), POLL_READ) < 0) {
         mkit_session_free(session);

@@ -26,34 +26,41 @@ enum {
 enum conn_status { CONN_IDLE, CONN_READY, CONN_RUNNING };
 enum conn_ending { END_NOT, END_SILENT, END_STOP, END_BROKEN };
 
-/* clang-format off: the tables below. */
+/* clang-format off */
 /* One connection.
  *
- * Its flags: who sets them, who clears them, and what holds in between. "The runner" is the one
- * that serves it, which alone touches them while `status` is RUNNING; "the lock" is the server's.
+ * Its flags: who sets them, who clears them, and what holds in between. "The runner" is the one that
+ * serves it, which alone touches them while `status` is RUNNING; "the lock" is the server's.
  *
  * flag           set by                          cleared by              while it is set
  * -------------- ------------------------------- ----------------------- -------------------------
  * status READY   server_make_ready, if IDLE      turn_take               it is in the ready queue,
  *                                                                        once
  * status RUNNING turn_take                       give_back, turn_unload  it is in one batch
- * again          server_make_ready, if not IDLE  turn_take, which comes  it becomes READY when it
- * is (the lock)                      before a read           given back hangup         take_events
- * (the lock)          never                   reads go on until the end gone           look_if_gone
- * (anybody)          never                   mkit_mta_gone says so read_to_end    turn_take for
- * hangup,           never                   `more` is set after each output_write for a broken peer
- * read more           a read that was full, a turn    turn_take, which comes  it becomes READY when
- * it is that had no room to read        before a read           given back kept_input turn_unload
- * run_session, where the  the session may have a whole session is asked, and   packet: its next
- * turn calls, nowhere else            whatever is read full           run_session, if the session
- * run_session             the same; nothing is read, wants its output written first it becomes
- * READY when it is given back blocked        output_write, if the MTA takes  output_write it is not
- * read or called; the no more; unload_done, so that                           poller waits for
- * room, or it the next runner writes first                            is READY waits_to_write
- * give_back, if blocked (lock)    give_back, if not       the poller watches for room, not for
- * bytes ending         end_idle, give_back (lock),     end_silent, if it       its next turn ends
- * the output_write                    spoke                   session over           run_session
- * never                   give_back removes it
+ * again          server_make_ready, if not IDLE  turn_take, which comes  it becomes READY when it is
+ *                (the lock)                      before a read           given back
+ * hangup         take_events (the lock)          never                   reads go on until the end
+ * gone           look_if_gone (anybody)          never                   mkit_mta_gone says so
+ * read_to_end    turn_take for hangup,           never                   `more` is set after each
+ *                output_write for a broken peer                          read
+ * more           a read that was full, a turn    turn_take, which comes  it becomes READY when it is
+ *                that had no room to read        before a read           given back
+ * kept_input     turn_unload                     run_session, where the  the session may have a whole
+ *                                                session is asked, and   packet: its next turn calls,
+ *                                                nowhere else            whatever is read
+ * full           run_session, if the session     run_session             the same; nothing is read,
+ *                wants its output written first                          it becomes READY when it is
+ *                                                                        given back
+ * expired        deadline_look (the lock)        deadline_answer         the same; its next turn
+ *                                                                        answers that step first
+ * blocked        output_write, if the MTA takes  output_write            it is not read or called; the
+ *                no more; unload_done, so that                           poller waits for room, or it
+ *                the next runner writes first                            is READY
+ * waits_to_write give_back, if blocked (lock)    give_back, if not       the poller watches for room,
+ *                                                                        not for bytes
+ * ending         end_idle, give_back (lock),     end_silent, if it       its next turn ends the
+ *                output_write                    spoke                   session
+ * over           run_session                     never                   give_back removes it
  *
  * So a connection with a whole packet is READY, in a batch, or in a callback; one that is IDLE has
  * been asked for its last whole packet, and the poller reports what comes. test_scheduler.c holds
@@ -80,8 +87,11 @@ struct conn {
     bool blocked;          /* output waits for the MTA */
     bool waits_to_write;   /* the poller watches for room, not for bytes */
     uint8_t ending;        /* why it is to be ended at its next turn */
+    uint8_t expired;       /* the step to be answered without its callback; NOT_EXPIRED */
     bool over;             /* the session has ended */
 };
+
+enum { NOT_EXPIRED = 255 };
 
 /* A socket that accepts. */
 struct listener {
@@ -121,7 +131,7 @@ struct notice {
     int64_t after;  /* milliseconds; no further line before; 0: there was none */
 };
 
-/* clang-format off: the table below. */
+/* clang-format off */
 /* A worker thread.
  *
  * Its flags, as above:
@@ -129,19 +139,28 @@ struct notice {
  * flag          set by                               cleared by            while it is set
  * ------------- ------------------------------------ --------------------- -----------------------
  * active        runner_start, wake (the lock)        wait_for_work, its    it is not in the list of
- *                                                    end                   those asleep; it counts
- * in server->active aside         step_aside, before a call that       come_back, after the  it
- * counts in server->aside: waits; find_long, for one that       call                  somebody else
- * may work in does (the lock)                                            its place. Its batch is
- * the connection that it calls stepped       step_aside (the lock)                turn_take batches
- * stay small long_computes find_long (the lock)                 the same, when the    one more than
- * `share` may call is over          work left          left_behind (both locks), while it   never
- * the server knows it no is in a call                                               more: it ends
- * its connection and itself told          left_tell (the lock)                 never its session is
- * not looked at any more ended         its end (the lock)                   never it is to be
- * joined calling       next_item (its own lock)             next_item             the item before
- * next_item is in its callbacks, those before it are done slow          call_batch call_batch its
- * next batch is measured
+ *                                                    end                   those asleep; it counts in
+ *                                                                          server->active
+ * aside         step_aside, before a call that       come_back, after the  it counts in server->aside:
+ *               waits; find_long, for one that       call                  somebody else may work in
+ *               does; deadline_look (the lock)                             its place. Its batch is the
+ *                                                                          connection that it calls
+ * stepped       step_aside (the lock)                turn_take             batches stay small
+ * long_computes find_long (the lock)                 the same, when the    one more than `share` may
+ *                                                    call is over          work
+ * parted        deadline_look (both locks), while    deadline_late, when   its batch is empty: the
+ *               it is in a callback                  the callback returns  connection goes on with
+ *                                                                          another session
+ * left          left_behind (both locks), while it   never                 the server knows it no
+ *               is in a call                                               more: it ends its connection
+ *                                                                          and itself
+ * told          left_tell (the lock)                 never                 its session is not looked
+ *                                                                          at any more
+ * ended         its end (the lock)                   never                 it is to be joined
+ * calling       next_item (its own lock)             next_item             the item before next_item
+ *                                                                          is in its callbacks, those
+ *                                                                          before it are done
+ * slow          call_batch                           call_batch            its next batch is measured
  */
 /* clang-format on */
 struct runner {
@@ -176,6 +195,7 @@ struct runner {
     uint8_t *arena;
     bool slow;    /* its last batch took so long that something in it may have waited */
     bool stepped; /* a call of this batch stepped aside */
+    struct mkit_session *parted; /* of the call, whose connection goes on without it */
     struct runner *next_left;
     int64_t left_after; /* milliseconds in its call */
     bool told;          /* that it was left behind */
@@ -280,6 +300,16 @@ void server_close_conn(struct conn *conn);
 /* Watches a server that runs until no connection is left after a stop. `poke` as mkit_server_run's;
  * NULL if another thread sees to it. */
 void watcher_run(struct mkit_server *server);
+
+/* deadline.c */
+
+/* Lets the connection of a call that has passed its deadline go on without it. Returns when to look
+ * again. With the server's lock held. */
+int64_t deadline_look(struct runner *runner, int64_t now);
+/* Answers the step of such a call. In a batch. */
+void deadline_answer(const struct mkit_server *server, struct conn *conn);
+/* The call has returned. In a batch. */
+void deadline_late(struct runner *runner, const char *step);
 
 /* left.c: with the lock held */
 /* Leaves behind every runner that is still in a call, after all has been ended. */

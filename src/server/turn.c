@@ -167,21 +167,41 @@ static int call_step(struct runner *runner, struct conn *conn, const struct mkit
     return verdict;
 }
 
+/* The callback has returned. Returns whether its connection has gone on without it. */
+static bool end_callback(struct runner *runner)
+{
+    if (runner->server->options.deadline <= 0) {
+        atomic_store_explicit(&runner->step, NO_CALLBACK, memory_order_relaxed);
+        return false;
+    }
+    pthread_mutex_lock(&runner->lock); /* from here on it cannot be parted from its connection */
+    atomic_store(&runner->step, NO_CALLBACK);
+    const bool parted = runner->parted;
+    pthread_mutex_unlock(&runner->lock);
+    return parted;
+}
+
 /* Runs the session's callbacks until it needs more bytes, or is over. */
 static void run_session(struct runner *runner, struct conn *conn)
 {
     struct mkit_event event;
     int result;
-    conn->kept_input =
-        false; /* here and nowhere else: a turn that does not come here asks nothing */
+    conn->kept_input = false; /* here and nowhere else: other turns ask the session nothing */
     enter_call(runner);
+    if (conn->expired != NOT_EXPIRED)
+        deadline_answer(runner->server, conn);
     while ((result = mkit_session_next(conn->session, &event)) == MKIT_EVENT) {
         if (event.step == MKIT_EOM)
             output_begin_call(runner, conn);
         const int verdict = call_step(runner, conn, &event);
         if (event.step == MKIT_EOM)
             output_end_call(runner);
-        atomic_store_explicit(&runner->step, NO_CALLBACK, memory_order_relaxed);
+        if (end_callback(runner)) {
+            deadline_late(runner, mkit_step_name(event.step));
+            leave_call(runner);
+            come_back(runner);
+            return; /* the connection is somebody else's */
+        }
         if (atomic_load(&runner->left)) /* abort and close follow, for the filter's own sake */
             mkit_session_end(conn->session);
         (void)mkit_session_answer(conn->session, verdict);
@@ -284,7 +304,7 @@ static bool read_batch(struct runner *runner, int64_t now)
             any = true;
         } else if (conn->blocked || conn->over) {
             continue;
-        } else if (conn->full) {
+        } else if (conn->full || conn->expired != NOT_EXPIRED) {
             any = true; /* what it has comes before what could be read */
         } else if (ARENA - used < PORTION) {
             conn->more = true;

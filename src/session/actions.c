@@ -134,19 +134,21 @@ static int send_header(struct mkit_session *session, const char *call, uint8_t c
     return error;
 }
 
-int mkit_addheader(struct mkit_session *session, const char *name, const char *value)
+static int addheader(struct mkit_session *session, const char *name, const char *value)
 {
     int error = check_action(session, "addheader", MKIT_ADDHDRS);
     return error ? error : send_header(session, "addheader", MKIT_R_ADDHEADER, NULL, name, value);
 }
 
-int mkit_insheader(struct mkit_session *session, int32_t index, const char *name, const char *value)
+static int insheader(struct mkit_session *session, int32_t index, const char *name,
+                     const char *value)
 {
     int error = check_action(session, "insheader", MKIT_ADDHDRS);
     return error ? error : send_header(session, "insheader", MKIT_R_INSHEADER, &index, name, value);
 }
 
-int mkit_chgheader(struct mkit_session *session, const char *name, int32_t index, const char *value)
+static int chgheader(struct mkit_session *session, const char *name, int32_t index,
+                     const char *value)
 {
     int error = check_action(session, "chgheader", MKIT_CHGHDRS);
     return error ? error
@@ -172,27 +174,27 @@ static int send_address(struct mkit_session *session, const char *call, uint32_t
     return send_action(session, call, command, fields, args ? 2 : 1);
 }
 
-int mkit_addrcpt(struct mkit_session *session, const char *rcpt)
+static int addrcpt(struct mkit_session *session, const char *rcpt)
 {
     return send_address(session, "addrcpt", MKIT_ADDRCPT, MKIT_R_ADDRCPT, rcpt, NULL);
 }
 
-int mkit_addrcpt_par(struct mkit_session *session, const char *rcpt, const char *args)
+static int addrcpt_par(struct mkit_session *session, const char *rcpt, const char *args)
 {
     return send_address(session, "addrcpt", MKIT_ADDRCPT_PAR, MKIT_R_ADDRCPT_PAR, rcpt, args);
 }
 
-int mkit_delrcpt(struct mkit_session *session, const char *rcpt)
+static int delrcpt(struct mkit_session *session, const char *rcpt)
 {
     return send_address(session, "delrcpt", MKIT_DELRCPT, MKIT_R_DELRCPT, rcpt, NULL);
 }
 
-int mkit_chgfrom(struct mkit_session *session, const char *sender, const char *args)
+static int chgfrom(struct mkit_session *session, const char *sender, const char *args)
 {
     return send_address(session, "chgfrom", MKIT_CHGFROM, MKIT_R_CHGFROM, sender, args);
 }
 
-int mkit_quarantine(struct mkit_session *session, const char *reason)
+static int quarantine(struct mkit_session *session, const char *reason)
 {
     int error = check_action(session, "quarantine", MKIT_QUARANTINE);
     if (error)
@@ -211,7 +213,7 @@ int mkit_quarantine(struct mkit_session *session, const char *reason)
     return error;
 }
 
-int mkit_replacebody(struct mkit_session *session, const void *data, size_t len)
+static int replacebody(struct mkit_session *session, const void *data, size_t len)
 {
     int error = check_action(session, "replacebody", MKIT_CHGBODY);
     if (error)
@@ -234,7 +236,7 @@ int mkit_replacebody(struct mkit_session *session, const void *data, size_t len)
     return 0;
 }
 
-int mkit_progress(struct mkit_session *session)
+static int progress(struct mkit_session *session)
 {
     if (session->error)
         return session->error;
@@ -246,4 +248,57 @@ int mkit_progress(struct mkit_session *session)
     }
     int error = mkit_send(session, &session->out, MKIT_R_PROGRESS, NULL, 0);
     return error ? error : mkit_flush_over(session, 0);
+}
+
+/* ------------------------------------------------------------------------- as callbacks call them
+ */
+
+int mkit_addheader(struct mkit_session *session, const char *name, const char *value)
+{
+    return CALLED(session, addheader(session, name, value));
+}
+
+int mkit_insheader(struct mkit_session *session, int32_t index, const char *name, const char *value)
+{
+    return CALLED(session, insheader(session, index, name, value));
+}
+
+int mkit_chgheader(struct mkit_session *session, const char *name, int32_t index, const char *value)
+{
+    return CALLED(session, chgheader(session, name, index, value));
+}
+
+int mkit_addrcpt(struct mkit_session *session, const char *rcpt)
+{
+    return CALLED(session, addrcpt(session, rcpt));
+}
+
+int mkit_addrcpt_par(struct mkit_session *session, const char *rcpt, const char *args)
+{
+    return CALLED(session, addrcpt_par(session, rcpt, args));
+}
+
+int mkit_delrcpt(struct mkit_session *session, const char *rcpt)
+{
+    return CALLED(session, delrcpt(session, rcpt));
+}
+
+int mkit_chgfrom(struct mkit_session *session, const char *sender, const char *args)
+{
+    return CALLED(session, chgfrom(session, sender, args));
+}
+
+int mkit_quarantine(struct mkit_session *session, const char *reason)
+{
+    return CALLED(session, quarantine(session, reason));
+}
+
+int mkit_replacebody(struct mkit_session *session, const void *data, size_t len)
+{
+    return CALLED(session, replacebody(session, data, len));
+}
+
+int mkit_progress(struct mkit_session *session)
+{
+    return CALLED(session, progress(session));
 }

@@ -113,7 +113,7 @@ int mkit_negotiate_end(struct mkit_session *session, int verdict)
     return send_answer(session, session->protocol & offered);
 }
 
-int mkit_setsymlist(struct mkit_session *session, int stage, const char *names)
+static int set_symlist(struct mkit_session *session, int stage, const char *names)
 {
     const bool strict = session->filter->degree == MKIT_STRICT;
     if (strict && session->asked != MKIT_NEGOTIATE)
@@ -145,4 +145,9 @@ int mkit_setsymlist(struct mkit_session *session, int stage, const char *names)
         return mkit_fail(session, MKIT_ENOMEM, "setsymlist: no memory");
     session->symlists[stage] = copy;
     return 0;
+}
+
+int mkit_setsymlist(struct mkit_session *session, int stage, const char *names)
+{
+    return CALLED(session, set_symlist(session, stage, names));
 }

@@ -36,6 +36,7 @@ void mkit_session_sent(struct mkit_session *session, size_t len)
     if (session->out_sent >= session->out.len) {
         session->out_sent = 0;
         session->out.len = 0;
+        session->out_step = 0;
     }
 }
 

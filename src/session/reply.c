@@ -95,8 +95,8 @@ static bool needs_xcode(const struct mkit_session *session, const char *rcode,
                          is_digit(*lines[0]) && *lines[0] != *rcode);
 }
 
-int mkit_setreply(struct mkit_session *session, const char *rcode, const char *xcode,
-                  const char *const *lines, size_t count)
+static int set_reply(struct mkit_session *session, const char *rcode, const char *xcode,
+                     const char *const *lines, size_t count)
 {
     int error = check_reply(session, rcode, xcode, lines, count);
     if (error)
@@ -124,6 +124,12 @@ int mkit_setreply(struct mkit_session *session, const char *rcode, const char *x
     mkit_reply_clear(session);
     session->reply = text;
     return 0;
+}
+
+int mkit_setreply(struct mkit_session *session, const char *rcode, const char *xcode,
+                  const char *const *lines, size_t count)
+{
+    return CALLED(session, set_reply(session, rcode, xcode, lines, count));
 }
 
 /* Says of a verdict at a no-reply step what is done instead; COMPATIBLE: in libmilter's words. */

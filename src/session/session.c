@@ -310,6 +310,7 @@ static int next_step(struct mkit_session *session, struct mkit_event *event)
     if (!wanted)
         return answer_for_filter(session, step);
     session->asked = step;
+    session->out_step = session->out.len;
     return MKIT_EVENT;
 }
 
@@ -443,7 +444,7 @@ void mkit_session_on_gone(struct mkit_session *session,
 
 bool mkit_mta_gone(const struct mkit_session *session)
 {
-    return session->eof || session->error == MKIT_ECLOSED ||
+    return session->eof || mkit_is_parted(session) || session->error == MKIT_ECLOSED ||
            (session->gone && session->gone(session, session->gone_arg));
 }
 

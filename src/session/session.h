@@ -3,6 +3,8 @@
 #ifndef MKIT_SESSION_SESSION_H
 #define MKIT_SESSION_SESSION_H
 
+#include <stdatomic.h>
+
 #include "milterkit.h"
 #include "wire/protocol.h"
 
@@ -92,6 +94,7 @@ struct mkit_session {
     /* Output: out.at[out_sent .. out.len] waits. `later` follows it at the end of the step. */
     struct bytes out;
     size_t out_sent;
+    size_t out_step; /* where what the step under way has queued begins */
     struct bytes later;
     int (*flush)(struct mkit_session *, void *);
     void *flush_arg;
@@ -123,7 +126,8 @@ struct mkit_session {
     size_t recipients;
     size_t header_bytes;
 
-    int error; /* 0, or why the session is dead */
+    atomic_int calls; /* whether a callback is inside a call on it; see part.c */
+    int error;        /* 0, or why the session is dead */
     char why[200];
 };
 
@@ -167,6 +171,18 @@ int mkit_send(struct mkit_session *session, struct bytes *to, uint8_t command,
 size_t mkit_output_waits(const struct mkit_session *session);
 /* Writes now if more than `bound` bytes wait. An error ends the session. */
 int mkit_flush_over(struct mkit_session *session, size_t bound);
+
+/* part.c */
+
+/* Brackets what a callback calls on its session. False if the session goes on without it: the call
+ * fails by MKIT_ECLOSED. */
+bool mkit_enter_call(struct mkit_session *session);
+/* Returns `result`. */
+int mkit_leave_call(struct mkit_session *session, int result);
+bool mkit_is_parted(const struct mkit_session *session);
+/* A call of a callback, within these. */
+#define CALLED(session, call)                                                                      \
+    (mkit_enter_call(session) ? mkit_leave_call((session), (call)) : MKIT_ECLOSED)
 
 /* negotiate.c */
 int mkit_negotiate_begin(struct mkit_session *session, const struct mkit_field *fields);

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import Milter
 import pytest
 
 from .mta import DEADLINE, Mta
@@ -268,3 +269,20 @@ def evaluate(package: str, tmp_path: Path) -> Callable[..., list[tuple[Any, ...]
         return program.seen()
 
     return run
+
+
+@pytest.fixture
+def pair() -> Iterator[Callable[[Milter.Server], Mta]]:
+    """Connects to servers by socket pairs, and closes them after the test."""
+    made: list[Mta] = []
+
+    def connect(server: Milter.Server) -> Mta:
+        ours, theirs = socket.socketpair()
+        made.append(Mta(theirs))
+        with ours:  # which closes what was not adopted
+            server.adopt(ours)
+        return made[-1]
+
+    yield connect
+    for mta in made:
+        mta.close()

@@ -6,11 +6,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import Milter
@@ -24,23 +23,6 @@ from .mta import ALL_ACTIONS, ALL_PROTOCOL, DEADLINE, Mta, inet, option_packet, 
 OURS = pytest.mark.parametrize("implementation", ["ours-lowlevel", "ours-fast"], indirect=True)
 GREETING = option_packet(6, ALL_ACTIONS, ALL_PROTOCOL)
 CONNECT = packet("C", inet("localhost", "127.0.0.1", 1))
-
-
-@pytest.fixture
-def pair() -> Iterator[Callable[[Milter.Server], Mta]]:
-    """Connects to servers by socket pairs, and closes them after the test."""
-    made: list[Mta] = []
-
-    def connect(server: Milter.Server) -> Mta:
-        ours, theirs = socket.socketpair()
-        made.append(Mta(theirs))
-        with ours:  # which closes what was not adopted
-            server.adopt(ours)
-        return made[-1]
-
-    yield connect
-    for mta in made:
-        mta.close()
 
 
 def test_500_callbacks_block_at_once(pair: Callable[[Milter.Server], Mta]) -> None:

@@ -273,6 +273,7 @@ static void *run_server(void *arg)
 static void make(struct bench *bench, struct mkit_server_options options)
 {
     options.poller = bench->options.poller;
+    options.adopts = true;
     bench->options = options;
     bench->server = mkit_server_new(&filter, &options);
     assert_non_null(bench->server);

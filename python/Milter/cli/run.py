@@ -27,7 +27,7 @@ __all__ = ["add_parser", "octal"]
 # Options that are Milter.Server's arguments of the same name; left out when not given.
 _SERVER_OPTIONS = (
     "name", "timeout", "mode", "owner", "group", "max_connections", "max_threads", "drain",
-    "progress", "grace", "backlog",
+    "progress", "grace", "deadline", "backlog",
 )  # fmt: skip
 # What milter._settings() returns, by the names of these arguments.
 _MODULE_SETTINGS = ("actions", "exception_policy", "timeout", "backlog")
@@ -74,6 +74,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--grace", type=int, metavar="SECONDS",
                         help="how long callbacks may take once all is ended, before they are left "
                         "behind; default: 5")  # fmt: skip
+    parser.add_argument("--deadline", type=float, metavar="SECONDS",
+                        help="how long a callback may take before its step is answered without it; "
+                        "default: any time")  # fmt: skip
     parser.add_argument("--progress", type=float, metavar="SECONDS",
                         help="how long the end of a message may take before the MTA is told to "
                         "wait on; 0: it never is; default: 30")  # fmt: skip
