@@ -275,7 +275,7 @@ def test_the_socket_of_the_file() -> None:
 
 def test_a_program_that_serves_in_a_thread() -> None:
     write(f=FILTER + "import threading\ndef serve():\n"
-          "    Milter.Server(lambda: Mine(), 'unix:own.sock').serve_forever()\n"
+          "    Milter.Server(lambda: Mine(), 'unix:' + 'own.sock').serve_forever()\n"
           "served = threading.Thread(target=serve)\nserved.start()\nserved.join()\n")  # fmt: skip
     with running("f.py") as (_, lines), MTA("own.sock") as mta:
         assert mta.send(MESSAGE).verdict == "accepted"
