@@ -127,12 +127,12 @@ static void server_dealloc(struct server_object *self)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(server_doc,
-             "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
-             "max_threads,\n"
-             "progress, grace, deadline, poller, logger, log_messages, limits)\n--\n\nOne server "
-             "of the engine; "
-             "Milter.Server is its public face.");
+PyDoc_STRVAR(
+    server_doc,
+    "_Server(factory, planner, name, actions, policy, timeout, drain, max_connections, "
+    "max_threads,\n"
+    "progress, grace, deadline, poller, logger, log_messages, limits)\n--\n\nOne server of the "
+    "engine; Milter.Server is its public face.");
 
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {

@@ -128,6 +128,25 @@ def test_a_step_is_answered_and_its_connection_goes_on(
     assert late.seen.count("close") == 1
 
 
+def test_a_log_of_verdicts_has_the_one_that_was_sent(
+    late: type[Late], pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with Milter.Server(late, None, deadline=MOMENT, log_messages=True) as server:
+        mta = pair(server)
+        mta.negotiate()
+        late.waits = "hello"
+        mta.send("H", strings("reject"))
+        assert mta.receive()[0] == "y"
+        assert late.inside.is_set()
+        late.gate.set()
+        until(lambda: bool(lines(caplog, "returned after its deadline")))
+        mta.close()
+        until(lambda: "close" in late.seen)
+    assert len(lines(caplog, "tempfailed at helo")) == 1
+    assert not lines(caplog, "rejected at helo")
+
+
 def test_what_it_changes_afterwards_raises(
     late: type[Late], pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import Milter
+import milter
 import pytest
 from fake import FakeFilter, answer
 from Milter.checking.program import undone
@@ -270,6 +271,24 @@ def test_the_socket_of_the_file() -> None:
     assert re.search(r"Milter INFO Mine: serving at unix:own\.sock$", lines[0])
     assert "WARNING" not in "".join(lines)
     assert "Mine: stopped: 1 messages, 1 connections, " in lines[-1]
+
+
+def test_a_program_that_serves_in_a_thread() -> None:
+    write(f=FILTER + "import threading\ndef serve():\n"
+          "    Milter.Server(lambda: Mine(), 'unix:' + 'own.sock').serve_forever()\n"
+          "served = threading.Thread(target=serve)\nserved.start()\nserved.join()\n")  # fmt: skip
+    with running("f.py") as (_, lines), MTA("own.sock") as mta:
+        assert mta.send(MESSAGE).verdict == "accepted"
+    assert " serving at unix:own.sock" in lines[0]
+
+
+def test_a_server_that_cannot_listen_says_nothing_of_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(milter.error, match="nowhere"):
+        Milter.Server(Milter.Base, "unix:nowhere/s").serve_forever()
+    assert caplog.messages == []
 
 
 def test_no_socket(capsys: pytest.CaptureFixture[str]) -> None:

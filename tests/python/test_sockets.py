@@ -32,7 +32,7 @@ def as_the_engine_has_it(spec: str) -> str | None:
     """The address that it serves at; None if it does not understand the specification."""
     server = milter._Server(
         factory=Milter.Base, planner=None, name="x", actions=0, policy=milter.TEMPFAIL, timeout=0,
-        drain=-1, max_connections=0, max_threads=0, progress=-1, grace=-1,
+        drain=-1, max_connections=0, max_threads=0, progress=-1, grace=-1, deadline=0,
     )  # fmt: skip
     try:
         server.listen(spec, 0, True, None, None, None)
