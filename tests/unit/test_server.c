@@ -124,7 +124,7 @@ static void on_log(void *data, int level, const struct mkit_session *session, co
 {
     (void)data;
     (void)session;
-    assert_in_range(level, MKIT_LOG_ERROR, MKIT_LOG_DEBUG);
+    assert_int_in_range(level, MKIT_LOG_ERROR, MKIT_LOG_DEBUG);
     assert_true(strlen(line) > 0);
 }
 
@@ -149,7 +149,7 @@ static void await_seen(enum mkit_step step, unsigned times)
         error = pthread_cond_timedwait(&world.changed, &world.lock, &until);
     const unsigned seen = world.seen[step];
     (void)pthread_mutex_unlock(&world.lock);
-    assert_in_range(seen, times, UINT_MAX);
+    assert_int_in_range(seen, times, UINT_MAX);
 }
 
 /* ------------------------------------------------------------------------------------- server */
