@@ -4,7 +4,6 @@
  * until other connections have been served. */
 #include <errno.h>
 #include <limits.h>
-#include <linux/sockios.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -555,7 +554,7 @@ static bool is_read(int fd)
     const struct timespec pause = {.tv_nsec = 100000};
     int left = 1;
     for (int i = 0; i < DEADLINE_S * 10000 && left; i++)
-        if (ioctl(fd, SIOCOUTQ, &left) < 0 || (left && nanosleep(&pause, NULL)))
+        if (ioctl(fd, TIOCOUTQ, &left) < 0 || (left && nanosleep(&pause, NULL)))
             return false;
     return left == 0;
 }
