@@ -177,6 +177,15 @@ static void same_specifications(void **state)
     assert_false(mkit_same_spec("nonsense:", "nonsense:"));
 }
 
+/* A number that does not fit is refused, also where it would be another one modulo 2^32. */
+static void numbers_that_do_not_fit(void **state)
+{
+    struct bench *bench = *state;
+    bench->server = mkit_server_new(&filter, NULL);
+    assert_int_equal(mkit_server_listen(bench->server, "fd:4294967299", NULL), MKIT_ESPEC);
+    assert_int_equal(mkit_server_listen(bench->server, "inet:4294967321", NULL), MKIT_ESPEC);
+}
+
 /* A run that could never do anything says so; one to which connections will be given does not. */
 static void nothing_to_serve(void **state)
 {
@@ -491,6 +500,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(addresses),
         TEST(same_specifications),
+        TEST(numbers_that_do_not_fit),
         TEST(nothing_to_serve),
         TEST(a_socket_while_it_runs),
         TEST(a_silent_one_that_is_adopted),
