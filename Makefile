@@ -20,7 +20,7 @@ PACKAGE_FILES = $(shell find pyproject.toml meson.build meson_options.txt src in
 	-type f -not -name '*.pyc')
 
 .PHONY: demo test unit libmilter states pytest test-pythons needs-test record sanitize \
-	sanitize-python valgrind coverage hostile soak fuzz bench bench-testing docs lint format wheel clean
+	sanitize-python valgrind coverage cross hostile soak fuzz bench bench-testing docs lint format wheel clean
 
 # An example filter and messages sent to it; no mail server.
 demo: $(VENV)/installed
@@ -76,6 +76,17 @@ valgrind: needs-test $(VENV)/tools
 	@$(call SETUP,build/unit,$(FOR_UNIT))
 	@meson test -C build/unit --print-errorlogs --no-suite server --no-suite cost --no-suite bench -t 20 \
 		--wrap='valgrind --quiet --error-exitcode=9 --leak-check=full'
+
+# The tests in C on other machines: musl, 32 bits with times of 64, big-endian numbers; with cmocka 2.
+# TARGETS names some of them.
+CROSS = $(or $(TARGETS),$(basename $(notdir $(wildcard packaging/cross/*.ini))))
+cross: $(VENV)/tools
+	@$(NEEDS) build cross
+	@for target in $(CROSS); do \
+		if $(NEEDS) --has $$target && $(PYTHON) packaging/cmocka.py $$target; then \
+			$(call UNIT,build/cross/$$target,--cross-file packaging/cross/$$target.ini) || exit; \
+		else echo "SKIPPED: tests/unit for $$target"; test "$$CI" != true || exit 1; fi; \
+	done
 
 # How much of the protocol and the session the tests in C reach, then of the server, and that it stays
 # so. Socket specifications and listeners are tested in Python and by fuzzing, which does not count

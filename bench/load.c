@@ -173,11 +173,11 @@ static struct plan parse(int argc, char **argv)
         fail("give the filter's socket: a path, or a host and a port", "");
     if (version < MKIT_VERSION_MIN || timeout == 0 || recipients == 0 || piece == 0)
         fail("--version is 2 to 6, --timeout, --recipients and --piece are at least 1", "");
-    load->mail = (struct mail){(unsigned)headers, (unsigned)recipients, body};
+    load->mail = (struct mail){(unsigned)headers, (unsigned)recipients, (size_t)body};
     load->offered = (struct options){(uint32_t)version, (uint32_t)actions, (uint32_t)protocol};
     load->aborts = aborts != 0;
     load->timeout = (unsigned)timeout;
-    load->piece = piece;
+    load->piece = (size_t)piece;
     parse_address(load, argv + optind, argc - optind);
     if (plan.total == 0)
         plan.total = plan.connections * plan.messages;
@@ -384,7 +384,7 @@ int main(int argc, char **argv)
     run.load = &plan.load;
     run.unclaimed = plan.total;
     run.share = plan.messages ? plan.messages : 1;
-    run.connections = calloc(count ? count : 1, sizeof *run.connections);
+    run.connections = calloc(count ? (size_t)count : 1, sizeof *run.connections);
     if (!run.connections)
         fail("no memory for the connections", "");
     for (uint64_t i = 0; i < count; i++) {

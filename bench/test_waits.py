@@ -6,6 +6,8 @@ Run by meson (`meson test waits`), or as: test_waits.py PATH-OF-RESOLVER
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from cases import PROGRAMS, Result
 from shell import BenchError
 from waits import Cell
 
-RESOLVER = ""
+RESOLVER = [""]  # with what runs it, where it is for another machine
 QUESTION = bytes.fromhex("0100 0001 0000 0000 0000") + b"\4mail\7example\3com\0\0\1\0\1"
 SVG = "{http://www.w3.org/2000/svg}"
 # What one sample has, in the units of waits.measure_cell.
@@ -40,7 +42,7 @@ SAMPLE = {
 def resolver(delay_us: int) -> Iterator[tuple[socket.socket, subprocess.Popen[str]]]:
     """A resolver with a socket that asks it."""
     pipe = subprocess.PIPE
-    command = (RESOLVER, str(delay_us))
+    command = (*RESOLVER, str(delay_us))
     with (
         subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking,
@@ -83,7 +85,7 @@ class Resolver(unittest.TestCase):
     def test_usage(self) -> None:
         for arguments in ((), ("x",), ("-1",), ("1", "2"), ("10000001",)):
             done = subprocess.run(
-                (RESOLVER, *arguments), capture_output=True, text=True, check=False
+                (*RESOLVER, *arguments), capture_output=True, text=True, check=False
             )
             assert (done.returncode, done.stdout) == (2, "")
             assert "usage: resolver MICROSECONDS" in done.stderr
@@ -224,5 +226,5 @@ class Picture(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    RESOLVER = sys.argv.pop(1)
+    RESOLVER = [*shlex.split(os.environ.get("MESON_EXE_WRAPPER", "")), sys.argv.pop(1)]
     unittest.main()

@@ -9,6 +9,8 @@ needs.py --has NAME succeeds if the need of that name is met.
 To be run by the interpreter that the project is built for. Knows Debian and Ubuntu.
 """
 
+import ast
+import configparser
 import importlib.util
 import os
 import shutil
@@ -74,9 +76,27 @@ def own_headers() -> bool:
 
 
 def messages() -> bool:
-    """Whether the distribution's package of the standard library's test suite is there."""
-    states = output("dpkg-query", "-W", "-f", "${Status}\n", "libpython3*-testsuite")
-    return "install ok installed" in (states or "")
+    """Whether the standard library's test suite is there: this interpreter's or a system's."""
+    folders = (Path(sysconfig.get_path("stdlib")), *Path("/usr").glob("lib*/python3*"))
+    return any((folder / "test/test_email/data/msg_01.txt").exists() for folder in folders)
+
+
+def plays(target: str) -> Callable[[], bool]:
+    """A check for what compiles and runs programs for a target of `make cross`."""
+
+    def check() -> bool:
+        description = configparser.ConfigParser()
+        description.read(Path(__file__).parent / "cross" / f"{target}.ini")
+        found = {name: ast.literal_eval(text) for name, text in description["binaries"].items()}
+        with tempfile.TemporaryDirectory() as folder:
+            program = f"{folder}/program"
+            source = '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n'
+            compiled = output(found["c"], "-x", "c", "-o", program, "-", feed=source)
+            return compiled is not None and (
+                output(*found.get("exe_wrapper", []), program) is not None
+            )
+
+    return check
 
 
 def unpacked(program: str) -> Callable[[], bool]:
@@ -118,6 +138,7 @@ NO_MTA = "the tests with a real Postfix (tests/mta) are skipped"
 NO_SENDMAIL = "the tests with a real Sendmail (tests/mta) are skipped"
 NO_PROGRAMS = "it is not run on ours (tests/programs)"
 NO_OPENSSL = "opendkim and examples/dkim_sign.py are not tested"
+NO_CROSS = "tests/unit are not run for"
 NO_CORPUS = "the messages of the email package's tests are not sent through the MTAs"
 LEFT_OUT = "is left out of the benchmark"
 NO_ORACLE = "nothing is compared with the older package"
@@ -230,6 +251,30 @@ NEEDS = [
     Need("peers", "Go", program("go"), "golang-go", f"go-milter {LEFT_OUT}"),
     Need("peers", "Cargo", program("cargo"), "cargo", f"indymilter {LEFT_OUT}"),
     Need("docs", "graphviz", program("dot"), "graphviz", "the diagrams are shown as text"),
+    Need("cross", "apt", program("apt-get"), "", f"{NO_CROSS} other machines"),
+    Need("cross", "cmake", program("cmake"), "cmake", f"{NO_CROSS} other machines"),
+    Need(
+        "cross",
+        "Debian's keys",
+        Path("/usr/share/keyrings/debian-archive-keyring.gpg").exists,
+        "debian-archive-keyring",
+        f"{NO_CROSS} other machines",
+    ),
+    Need("cross", "musl", plays("musl"), "musl-tools", f"{NO_CROSS} musl"),
+    Need(
+        "cross",
+        "i386",
+        plays("i386"),
+        "gcc-i686-linux-gnu libc6-dev-i386-cross",
+        f"{NO_CROSS} 32 bits",
+    ),
+    Need(
+        "cross",
+        "s390x",
+        plays("s390x"),
+        "gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user",
+        f"{NO_CROSS} big-endian numbers",
+    ),
     Need("valgrind", "valgrind", program("valgrind"), "valgrind"),
     Need("fuzz", "clang with libFuzzer", fuzzers, "clang libclang-rt-dev"),
     Need("lint", "clang-format", program("clang-format-14", "clang-format"), "clang-format"),

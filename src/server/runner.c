@@ -10,6 +10,8 @@
 #include "server/server.h"
 #include "server/turn.h"
 
+enum { STACK = 2 << 20 }; /* bytes: musl's default of 128 KiB is too little for parsers in Python */
+
 /* Lets the watcher tick, as it does while there is work. */
 static void wake_watching(struct mkit_server *server)
 {
@@ -180,6 +182,26 @@ static void *runner_main(void *arg)
     return NULL;
 }
 
+/* Starts the thread of a runner. Its stack has the system's default size, but not less than filters
+ * need, and where addresses are scarce not more. Returns 0 or an errno value. */
+static int start_thread(struct runner *runner)
+{
+    const bool scarce = sizeof(void *) <= 4;
+    pthread_attr_t attr;
+    size_t usual = 0;
+    int error = pthread_attr_init(&attr);
+    if (error)
+        return error;
+    (void)pthread_attr_getstacksize(&attr, &usual);
+    if (usual < STACK || scarce)
+        error = pthread_attr_setstacksize(&attr, STACK);
+    /* With the signal mask of the program, which those that callbacks start inherit. */
+    if (!error)
+        error = pthread_create(&runner->thread, &attr, runner_main, runner);
+    (void)pthread_attr_destroy(&attr);
+    return error;
+}
+
 void runner_free(struct runner *runner)
 {
     pthread_mutex_destroy(&runner->lock);
@@ -210,8 +232,7 @@ int runner_start(struct mkit_server *server)
         runner_free(runner);
         return server_fail(server, MKIT_ENOMEM, "no memory for a thread");
     }
-    /* With the signal mask of the program, which those that callbacks start inherit. */
-    int error = pthread_create(&runner->thread, NULL, runner_main, runner);
+    const int error = start_thread(runner);
     if (error) {
         runner_free(runner);
         return server_fail(server, MKIT_ETHREAD, "cannot start a thread: %s", strerror(error));

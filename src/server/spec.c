@@ -37,7 +37,7 @@ static int parse_unix(const char *path, struct spec *spec, const char **why)
 /* A decimal number up to `max` that ends at `end`. Returns -1 if it is none. */
 static long parse_number(const char *text, const char *end, long max)
 {
-    long value = 0;
+    long long value = 0; /* one more digit than `max` fits in */
     if (text == end)
         return -1;
     for (; text < end; text++) {
@@ -47,7 +47,7 @@ static long parse_number(const char *text, const char *end, long max)
         if (value > max)
             return -1;
     }
-    return value;
+    return (long)value;
 }
 
 /* A number, or the name of a service, which begins with a letter: the system's own functions take

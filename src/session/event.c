@@ -11,7 +11,7 @@
 static uint32_t scope_of(const char *name)
 {
     char *end;
-    const unsigned long number = strtoul(name, &end, 10);
+    const unsigned long long number = strtoull(name, &end, 10);
     if (name[0] >= '0' && name[0] <= '9' && *end == '\0')
         return number <= UINT32_MAX ? (uint32_t)number : 0;
     return if_nametoindex(name);

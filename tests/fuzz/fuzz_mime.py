@@ -15,6 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["mime"]):
     import mime
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "mime"))
 from messages import corpus, filtered, read
 from operations import IN_TURN, OPERATIONS

@@ -8,7 +8,9 @@
  * which must answer every step by CONTINUE, and add one header at the end of a message. */
 #include <dirent.h>
 #include <errno.h>
+#ifdef HAVE_MALLINFO2
 #include <malloc.h>
+#endif
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,10 +24,14 @@
 #include "wire/bytes.h"
 
 enum {
-    ROOM = 1 << 17,        /* bytes of one mutated session, at most */
-    WAVE = 64,             /* hostile connections at once, and then one honest one */
-    DEADLINE_MS = 30000,   /* of one answer to an honest connection */
-    CACHES = 64 << 10,     /* bytes; the allocator counts what it keeps for the next one as used */
+    ROOM = 1 << 17,      /* bytes of one mutated session, at most */
+    WAVE = 64,           /* hostile connections at once, and then one honest one */
+    DEADLINE_MS = 30000, /* of one answer to an honest connection */
+#ifdef HAVE_MALLINFO2
+    CACHES = 64 << 10, /* bytes; the allocator counts what it keeps for the next one as used */
+#else
+    CACHES = 4 << 20, /* and what it keeps in pages that are in use */
+#endif
     MAY_GROW_KB = 24 << 10 /* of the process that serves; its threads' buffers among it */
 };
 
@@ -222,17 +228,41 @@ static void one_session(const struct mkit_filter *filter, const uint8_t *data, s
     mkit_session_free(session);
 }
 
+/* Written by the kernel. */
+static unsigned long resident_kb(pid_t pid)
+{
+    char path[64];
+    unsigned long total = 0;
+    unsigned long resident = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    FILE *file = fopen(path, "r");
+    if (!file || fscanf(file, "%lu %lu", &total, &resident) != 2)
+        FAIL("%s: %s", path, strerror(errno));
+    (void)fclose(file);
+    return resident * (unsigned long)sysconf(_SC_PAGESIZE) / 1024;
+}
+
+/* What this process has from malloc, or, where that does not tell, all its memory; in bytes. */
+static size_t allocated(void)
+{
+#ifdef HAVE_MALLINFO2
+    return mallinfo2().uordblks;
+#else
+    return resident_kb(getpid()) << 10;
+#endif
+}
+
 static void run_sessions(unsigned long count)
 {
     static uint8_t data[ROOM];
     struct mkit_filter filters[] = {make_filter(on_step), make_filter(on_step)};
     filters[1].degree = MKIT_COMPATIBLE;
-    const size_t before = mallinfo2().uordblks;
+    const size_t before = allocated();
     for (unsigned long i = 0; i < count; i++) {
         const size_t len = make_hostile(data);
         one_session(&filters[any(2)], data, len);
     }
-    const size_t after = mallinfo2().uordblks;
+    const size_t after = allocated();
     printf("%lu sessions: all ended with their close; %zu KiB were allocated before, %zu after\n",
            count, before >> 10, after >> 10);
     if (after > before + CACHES)
@@ -266,20 +296,6 @@ static void end(struct mkit_server *server, pid_t pid)
     int status = -1;
     if (write(mkit_server_poke_fd(server), "", 1) != 1 || waitpid(pid, &status, 0) != pid || status)
         FAIL("the server ended with status %d", status);
-}
-
-/* Written by the kernel for the process that serves. */
-static unsigned long resident_kb(pid_t pid)
-{
-    char path[64];
-    unsigned long total = 0;
-    unsigned long resident = 0;
-    (void)snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-    FILE *file = fopen(path, "r");
-    if (!file || fscanf(file, "%lu %lu", &total, &resident) != 2)
-        FAIL("the server is gone");
-    (void)fclose(file);
-    return resident * (unsigned long)sysconf(_SC_PAGESIZE) / 1024;
 }
 
 static unsigned descriptors(pid_t pid)

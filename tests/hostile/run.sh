@@ -2,4 +2,5 @@
 # Runs PROGRAM SESSIONS CONNECTIONS SEED on all recorded sessions there are.
 set -eu
 corpus=$(dirname "$0")/../fuzz/corpus
-exec "$@" $(find "$corpus/session" "$corpus/mta" -type f 2>/dev/null | sort)
+# Meson says how programs for another machine are run.
+exec ${MESON_EXE_WRAPPER-} "$@" $(find "$corpus/session" "$corpus/mta" -type f 2>/dev/null | sort)

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import io
-import re
-import subprocess
-import sysconfig
-from pathlib import Path
 from typing import Any
 
 import mime
+from shared.email_messages import email_messages
 
 
 def corpus() -> dict[str, bytes]:
-    """The messages of the `email` package's own tests, by name: from the interpreter that runs
-    this, or from the distribution's package of the standard library's test suite."""
-    own = Path(sysconfig.get_path("stdlib")).glob("test/test_email/data/msg_*.txt")
-    if not (found := list(own)):
-        installed = subprocess.run(
-            ["sh", "-c", "dpkg-query -L 'libpython3*-testsuite'"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-        found = [Path(name) for name in installed if re.search(r"/data/msg_\w+\.txt$", name)]
+    """The messages of the `email` package's own tests, by name."""
+    found = email_messages()
     assert len(found) > 40
     return {path.name: path.read_bytes() for path in found}
 

@@ -5,28 +5,13 @@ standard library's test suite or from the interpreter that runs this.
 """
 
 import re
-import subprocess
-import sysconfig
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mta import Mta, Reply
 from running import Filter
-
-
-def messages() -> list[Path]:
-    """The files with the messages."""
-    installed = subprocess.run(
-        ["sh", "-c", "dpkg-query -L 'libpython3*-testsuite' 2>/dev/null"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.splitlines()
-    own = Path(sysconfig.get_path("stdlib")).glob("test/test_email/data/*")
-    wanted = re.compile(r"/test_email/data/msg_\w+\.txt$")
-    found = [Path(name) for name in installed if wanted.search(name)]
-    return sorted(found or [path for path in own if wanted.search(str(path))])
+from shared.email_messages import email_messages
 
 
 def as_sent(path: Path) -> bytes:
@@ -47,9 +32,9 @@ def send(mta: Mta, service: str, paths: list[Path]) -> dict[str, Reply]:
 
 @pytest.mark.parametrize("how", [[], ["noreply"]], ids=["every step answered", "no replies"])
 def test_corpus(mta: Mta, folder: Path, how: list[str]) -> None:
-    paths = messages()
+    paths = email_messages()
     if not paths:
-        pytest.skip("the package libpython3.*-testsuite is not installed")
+        pytest.skip("no Python has the messages of email's tests")
     assert len(paths) > 40
 
     plain = send(mta, "plain", paths)

@@ -11,45 +11,45 @@
 #include <sys/socket.h>
 #include <time.h>
 
-/* Where offsets have 64 bits, glibc's mmap is called by another name. */
-#ifdef __GLIBC__
-#define MMAP(prefix) prefix##mmap64
-#else
-#define MMAP(prefix) prefix##mmap
-#endif
+/* Of functions that have several names, the linker wraps the one that is called: meson.build finds
+ * out which, CALLED_name. */
+#define JOIN(prefix, symbol) prefix##symbol
+#define WITH(prefix, symbol) JOIN(prefix, symbol)
+#define REAL(name)           WITH(__real_, CALLED_##name)
+#define WRAP(name)           WITH(__wrap_, CALLED_##name)
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *at, size_t size);
 void __real_free(void *at);
-void *MMAP(__real_)(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *REAL(mmap)(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __real_munmap(void *at, size_t size);
 int __real_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
                           void *arg);
 ssize_t __real_recv(int fd, void *to, size_t len, int flags);
-ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t REAL(recvmsg)(int fd, struct msghdr *message, int flags);
 ssize_t __real_send(int fd, const void *from, size_t len, int flags);
 int __real_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
 int __real_epoll_wait(int epoll, struct epoll_event *events, int size, int timeout);
 int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
-int __real_clock_gettime(clockid_t id, struct timespec *at);
+int REAL(clock_gettime)(clockid_t id, struct timespec *at);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *at, size_t size);
 void __wrap_free(void *at);
-void *MMAP(__wrap_)(void *at, size_t size, int protection, int flags, int fd, off_t offset);
+void *WRAP(mmap)(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __wrap_munmap(void *at, size_t size);
 int __wrap_accept4(int fd, struct sockaddr *address, socklen_t *len, int flags);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
                           void *arg);
 ssize_t __wrap_recv(int fd, void *to, size_t len, int flags);
-ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t WRAP(recvmsg)(int fd, struct msghdr *message, int flags);
 ssize_t __wrap_send(int fd, const void *from, size_t len, int flags);
 int __wrap_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);
 int __wrap_epoll_wait(int epoll, struct epoll_event *events, int size, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
-int __wrap_clock_gettime(clockid_t id, struct timespec *at);
+int WRAP(clock_gettime)(clockid_t id, struct timespec *at);
 
 static _Thread_local enum faults_role here;
 
@@ -182,11 +182,11 @@ void __wrap_free(void *at)
     __real_free(at);
 }
 
-void *MMAP(__wrap_)(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+void *WRAP(mmap)(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 {
     if (fails(FAULT_MEMORY))
         return MAP_FAILED;
-    return made(MMAP(__real_)(at, size, protection, flags, fd, offset));
+    return made(REAL(mmap)(at, size, protection, flags, fd, offset));
 }
 
 int __wrap_munmap(void *at, size_t size)
@@ -220,9 +220,9 @@ ssize_t __wrap_recv(int fd, void *to, size_t len, int flags)
     return fails(FAULT_RECV) ? -1 : counted(__real_recv(fd, to, len, flags), flags);
 }
 
-ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags)
+ssize_t WRAP(recvmsg)(int fd, struct msghdr *message, int flags)
 {
-    return fails(FAULT_RECV) ? -1 : counted(__real_recvmsg(fd, message, flags), flags);
+    return fails(FAULT_RECV) ? -1 : counted(REAL(recvmsg)(fd, message, flags), flags);
 }
 
 uint64_t faults_received(void)
@@ -275,7 +275,7 @@ int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
 void faults_stop_clock(void)
 {
     struct timespec at;
-    (void)__real_clock_gettime(CLOCK_MONOTONIC, &at);
+    (void)REAL(clock_gettime)(CLOCK_MONOTONIC, &at);
     atomic_store(&clock_at, (int64_t)at.tv_sec * 1000);
 }
 
@@ -299,9 +299,9 @@ unsigned faults_wall_reads(void)
     return atomic_load(&wall_reads);
 }
 
-int __wrap_clock_gettime(clockid_t id, struct timespec *at)
+int WRAP(clock_gettime)(clockid_t id, struct timespec *at)
 {
-    const int result = __real_clock_gettime(id, at);
+    const int result = REAL(clock_gettime)(id, at);
     if (here == NOT_ITS || (id != CLOCK_REALTIME && id != CLOCK_MONOTONIC))
         return result; /* a thread's own clock stays */
     if (id == CLOCK_REALTIME) {

@@ -239,7 +239,7 @@ static void on_log(void *data, int level, const struct mkit_session *session, co
 {
     struct rig *rig = data;
     assert_non_null(session);
-    assert_in_range(level, MKIT_LOG_ERROR, MKIT_LOG_DEBUG);
+    assert_int_in_range(level, MKIT_LOG_ERROR, MKIT_LOG_DEBUG);
     assert_null(strstr(line, "(null)"));
     size_t len = strlen(line) + 1;
     if (len > sizeof rig->log - rig->log_len)

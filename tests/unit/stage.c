@@ -426,5 +426,5 @@ void stage_await_watcher(struct stage *stage)
         assert_int_equal(write(mkit_server_poke_fd(stage->server), "", 1), 1);
         wait_a_moment();
     }
-    assert_in_range(faults_clock_reads() - before, 5, UINT_MAX);
+    assert_int_in_range(faults_clock_reads() - before, 5, UINT_MAX);
 }

@@ -82,8 +82,8 @@ static void every_allocation_fails_in_turn(void **state)
         if (!failed)
             break;
     }
-    assert_in_range(runs, 10, 200);
-    assert_in_range(failures, 5, runs);
+    assert_int_in_range(runs, 10, 200);
+    assert_int_in_range(failures, 5, runs);
 }
 
 /* --------------------------------------------------------------------------- connections, threads
@@ -211,7 +211,7 @@ static unsigned rush(struct stage *stage)
  * stands. */
 static void threads_fail_after_a_rush(void **state)
 {
-    assert_in_range(rush(*state), 0, 1);
+    assert_int_in_range(rush(*state), 0, 1);
 }
 
 /* -------------------------------------------------------------------------------------- limits */
@@ -296,7 +296,7 @@ static void one_byte_a_second(void **state)
         stage_await_watcher(stage);
     }
     assert_true(hears(slow, "Occ" MESSAGE_REPLIES) && hears_end(slow));
-    assert_in_range(faults_calls(FAULT_RECV) - before, len, 4 * len + 8); /* no busy reading */
+    assert_int_in_range(faults_calls(FAULT_RECV) - before, len, 4 * len + 8); /* no busy reading */
     assert_int_equal(stage_lines("the MTA was silent"), 0);
     stage_stop(stage);
 }
@@ -321,7 +321,7 @@ static void a_peer_that_never_reads(void **state)
     ssize_t sent;
     while ((sent = send(deaf, helos, sizeof helos, MSG_NOSIGNAL)) > 0 && taken < 1 << 26)
         taken += (size_t)sent;
-    assert_in_range(taken, 1, 4 << 20);
+    assert_int_in_range(taken, 1, 4 << 20);
     const int other = stage_client(stage);
     assert_true(is_served(other));
     for (int i = 0; i < 1000 && !stage_told(silent_10); i++) { /* it may have read until now */

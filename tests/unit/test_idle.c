@@ -200,7 +200,7 @@ static void idle_connections(void **state)
     const unsigned wanted = bench->poller == MKIT_POLLER_POLL ? LEAST : CONNECTIONS;
     const unsigned files = allow_files(wanted + 100);
     const unsigned count = files < wanted + 100 ? files - 100 : wanted;
-    assert_in_range(count, LEAST, wanted);
+    assert_int_in_range(count, LEAST, wanted);
     const struct mkit_server_options options = {.poller = bench->poller, .linger = -1};
     bench->server = mkit_server_new(&filter, &options);
     assert_non_null(bench->server);
@@ -223,7 +223,7 @@ static void idle_connections(void **state)
     assert_int_equal(stats.open, count);
     assert_int_equal(stats.messages, count);
     assert_int_equal(stats.threads, 1);
-    assert_in_range(bytes, 1, MOST_BYTES);
+    assert_int_in_range(bytes, 1, MOST_BYTES);
 }
 
 static int set_up(void **state)

@@ -278,7 +278,7 @@ static void read_all(const struct call *call, uint8_t *to, size_t len)
     while (len) {
         assert_true(readable(call, DEADLINE_S * 1000));
         const ssize_t got = recv(call->fd, to, len, 0);
-        assert_in_range(got, 1, len);
+        assert_int_in_range(got, 1, len);
         to += got;
         len -= (size_t)got;
     }
@@ -291,7 +291,7 @@ static char hear(const struct call *call, uint8_t *data, size_t *len)
     uint8_t head[5];
     read_all(call, head, sizeof head);
     const size_t size = get_u32(head) - 1;
-    assert_in_range(size, 0, sizeof any);
+    assert_int_in_range(size, 0, sizeof any);
     read_all(call, data ? data : any, size);
     if (len)
         *len = size;
@@ -414,7 +414,7 @@ static void no_wake_ups_in_between(void **state)
         hears(call, "p");
         naps = atomic_load(&sys.naps) - before;
     }
-    assert_in_range(naps, 1, MOST);
+    assert_int_in_range(naps, 1, MOST);
 }
 
 /* What the callback has queued stays behind progress. */
@@ -658,12 +658,12 @@ static void a_large_body_for_a_slow_reader(void **state)
         if (got == 0 && letter == MKIT_R_PROGRESS)
             continue;
         assert_int_equal(letter, MKIT_R_REPLBODY);
-        assert_in_range(len, 1, BODY - got);
+        assert_int_in_range(len, 1, BODY - got);
         assert_memory_equal(data, body + got, len);
         got += len;
     }
     hears(call, "c");
-    assert_in_range(atomic_load(&sys.most), 1, HELD);
+    assert_int_in_range(atomic_load(&sys.most), 1, HELD);
 }
 
 static void a_large_body_for_nobody(void **state)
@@ -677,7 +677,7 @@ static void a_large_body_for_nobody(void **state)
     release(other);
     hears(other, "c");
     assert_int_equal(await(call), MKIT_ETIMEOUT);
-    assert_in_range(atomic_load(&sys.most), 1, HELD);
+    assert_int_in_range(atomic_load(&sys.most), 1, HELD);
     release(call);
     await_flag(&call->closed);
     while (recv(call->fd, (uint8_t[4096]){0}, 4096, 0) > 0) /* the connection ends */

@@ -303,10 +303,10 @@ static void nothing_is_lost(void **state)
     }
     for (int what = 0; what < FAULTS; what++)
         faults_by_chance((enum fault)what, 0, 0, 0);
-    assert_in_range(verdicts, 100, UINT_MAX);
-    assert_in_range(without, 10, UINT_MAX);
+    assert_int_in_range(verdicts, 100, UINT_MAX);
+    assert_int_in_range(without, 10, UINT_MAX);
     stage_stop(stage);
-    assert_in_range(account.digests_count, verdicts, MOST_DIGESTS);
+    assert_int_in_range(account.digests_count, verdicts, MOST_DIGESTS);
     stage_free(stage);
     assert_int_equal(faults_alive(), 0);
 }

@@ -4,7 +4,6 @@
  * until other connections have been served. */
 #include <errno.h>
 #include <limits.h>
-#include <linux/sockios.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -124,7 +123,7 @@ static void on_log(void *data, int level, const struct mkit_session *session, co
 {
     (void)data;
     (void)session;
-    assert_in_range(level, MKIT_LOG_ERROR, MKIT_LOG_DEBUG);
+    assert_int_in_range(level, MKIT_LOG_ERROR, MKIT_LOG_DEBUG);
     assert_true(strlen(line) > 0);
 }
 
@@ -149,7 +148,7 @@ static void await_seen(enum mkit_step step, unsigned times)
         error = pthread_cond_timedwait(&world.changed, &world.lock, &until);
     const unsigned seen = world.seen[step];
     (void)pthread_mutex_unlock(&world.lock);
-    assert_in_range(seen, times, UINT_MAX);
+    assert_int_in_range(seen, times, UINT_MAX);
 }
 
 /* ------------------------------------------------------------------------------------- server */
@@ -555,7 +554,7 @@ static bool is_read(int fd)
     const struct timespec pause = {.tv_nsec = 100000};
     int left = 1;
     for (int i = 0; i < DEADLINE_S * 10000 && left; i++)
-        if (ioctl(fd, SIOCOUTQ, &left) < 0 || (left && nanosleep(&pause, NULL)))
+        if (ioctl(fd, TIOCOUTQ, &left) < 0 || (left && nanosleep(&pause, NULL)))
             return false;
     return left == 0;
 }

@@ -701,7 +701,7 @@ static void a_large_body_does_not_wait_in_memory(void **state)
     assert_non_null(body);
     assert_int_equal(mkit_replacebody(session, body, len), 0);
     free(body);
-    assert_in_range(sink.largest, 1 << 18, (1 << 18) + 5 + MKIT_CHUNK);
+    assert_int_in_range(sink.largest, 1 << 18, (1 << 18) + 5 + MKIT_CHUNK);
     mkit_session_on_flush(session, NULL, NULL);
     assert_int_equal(mkit_session_answer(session, MKIT_CONTINUE), 0);
     rig_run(&rig);

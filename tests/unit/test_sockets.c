@@ -100,7 +100,7 @@ static void start(struct bench *bench)
     assert_int_equal(stats.threads, 1);
 }
 
-static void stop(struct bench *bench)
+static void stop_server(struct bench *bench)
 {
     mkit_server_stop(bench->server);
     assert_int_equal(pthread_join(bench->thread, NULL), 0);
@@ -177,6 +177,15 @@ static void same_specifications(void **state)
     assert_false(mkit_same_spec("nonsense:", "nonsense:"));
 }
 
+/* A number that does not fit is refused, also where it would be another one modulo 2^32. */
+static void numbers_that_do_not_fit(void **state)
+{
+    struct bench *bench = *state;
+    bench->server = mkit_server_new(&filter, NULL);
+    assert_int_equal(mkit_server_listen(bench->server, "fd:4294967299", NULL), MKIT_ESPEC);
+    assert_int_equal(mkit_server_listen(bench->server, "inet:4294967321", NULL), MKIT_ESPEC);
+}
+
 /* A run that could never do anything says so; one to which connections will be given does not. */
 static void nothing_to_serve(void **state)
 {
@@ -210,7 +219,7 @@ static void a_socket_while_it_runs(void **state)
     assert_int_equal(mkit_server_listen(bench->server, bench->spec, NULL), MKIT_EBUSY);
     assert_int_not_equal(access(bench->path, F_OK), 0);
     (void)close(open);
-    stop(bench);
+    stop_server(bench);
 }
 
 /* A connection that never says anything ends also where nothing else happens. */
@@ -224,7 +233,7 @@ static void a_silent_one_that_is_adopted(void **state)
     assert_int_equal(mkit_server_adopt(bench->server, ends[1]), 0);
     assert_true(hears_end(ends[0]));
     (void)close(ends[0]);
-    stop(bench);
+    stop_server(bench);
 }
 
 static void sockets_of_another_server(void **state)
@@ -240,7 +249,7 @@ static void sockets_of_another_server(void **state)
     struct mkit_server *other = mkit_server_new(&filter, NULL);
     assert_int_equal(mkit_server_hand_over(bench->server, other), MKIT_EBUSY);
     assert_true(is_served(client_connect(bench->path)));
-    stop(bench);
+    stop_server(bench);
     /* A stop comes with them. */
     assert_int_equal(mkit_server_listen(bench->server, bench->spec, NULL), 0);
     mkit_server_stop(bench->server);
@@ -418,7 +427,7 @@ static void a_child_that_keeps_copies(void **state)
     const pid_t child = fork_child(NULL, bench->server, until, &ignored);
     assert_true(say(fd, "Q") && hears_end(fd));
     (void)close(fd);
-    stop(bench);
+    stop_server(bench);
     assert_int_equal(connect_inet(port), -1);
     end_child(child, until);
 }
@@ -445,14 +454,14 @@ static void a_child_that_parts(void **state)
     end_child(child, until);
     child = fork_child(part, bench->server, until, &without);
     /* Two pipes, the socket, the connection, and the poller's two at least. */
-    assert_in_range(with, without + 8, without + 9);
+    assert_int_in_range(with, without + 8, without + 9);
     assert_true(say(fd, "M R") && hears(fd, "cc"));
     assert_true(is_served(client_connect(bench->path)));
     end_child(child, until);
     assert_true(say(fd, "Q") && hears_end(fd));
     (void)close(fd);
     assert_int_equal(access(bench->path, F_OK), 0);
-    stop(bench);
+    stop_server(bench);
     assert_int_not_equal(access(bench->path, F_OK), 0);
 }
 
@@ -474,7 +483,7 @@ static void a_socket_that_is_shared(void **state)
     assert_int_equal(mkit_server_listen(bench->server, spec, NULL), 0);
     start(bench);
     assert_true(is_served(connect_inet(address.sin_port)));
-    stop(bench);
+    stop_server(bench);
     const int peer = connect_inet(address.sin_port);
     assert_true(peer >= 0);
     (void)close(peer);
@@ -491,6 +500,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(addresses),
         TEST(same_specifications),
+        TEST(numbers_that_do_not_fit),
         TEST(nothing_to_serve),
         TEST(a_socket_while_it_runs),
         TEST(a_silent_one_that_is_adopted),

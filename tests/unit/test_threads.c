@@ -117,7 +117,7 @@ static void await_ticks(const struct bench *bench, unsigned ticks)
     const unsigned from = sleeps_of(bench->watcher);
     while (sleeps_of(bench->watcher) - from < ticks && time(NULL) < until.tv_sec)
         (void)usleep(1000);
-    assert_in_range(sleeps_of(bench->watcher) - from, ticks, UINT_MAX);
+    assert_int_in_range(sleeps_of(bench->watcher) - from, ticks, UINT_MAX);
 }
 
 /* The thread that served the last HELO. */
@@ -376,7 +376,7 @@ static void threads_follow_the_need(void **state)
     make(bench, (struct mkit_server_options){.max_threads = 512});
     start(bench);
     fill_gate(bench, MANY);
-    assert_in_range(threads_of(bench), MANY, 512);
+    assert_int_in_range(threads_of(bench), MANY, 512);
     let_pass(MANY);
     for (unsigned i = 0; i < MANY; i++)
         assert_true(hears(bench->clients[i], "Occc"));
@@ -502,12 +502,12 @@ static void threads_sleep(void **state)
     for (unsigned i = 0; i < MANY; i++)
         assert_true(hears(bench->clients[i], "Occc"));
     await_stillness(bench);
-    assert_in_range(threads_of(bench), MANY, MANY * 2);
+    assert_int_in_range(threads_of(bench), MANY, MANY * 2);
     const int other = client(bench);
     assert_true(say(other, "G") && hears(other, "Occ"));
     await_stillness(bench);
     /* One for each; some more where a callback has to wait for a processor. */
-    assert_in_range(count_wakes(other, EVENTS).all, 0, EVENTS * 7 / 4);
+    assert_int_in_range(count_wakes(other, EVENTS).all, 0, EVENTS * 7 / 4);
     finish(bench);
 }
 
@@ -526,7 +526,7 @@ static void threads_sleep_beside_a_long_call(void **state)
         await_stillness(bench);
         wakes += count_wakes(other, 1).all;
     }
-    assert_in_range(wakes, 0, ROUNDS * 2 - 1);
+    assert_int_in_range(wakes, 0, ROUNDS * 2 - 1);
     let_pass(BLOCKED);
     finish(bench);
 }
@@ -544,7 +544,7 @@ static void threads_that_are_not_needed_sleep(void **state)
     let_pass(MANY - 1);
     await(&world.inside, 1);
     const struct wakes wakes = count_wakes(other, EVENTS);
-    assert_in_range(wakes.few, wakes.all / 2, wakes.all);
+    assert_int_in_range(wakes.few, wakes.all / 2, wakes.all);
     let_pass(1);
     finish(bench);
 }
@@ -565,9 +565,9 @@ static void ready_sessions_share_a_batch(void **state)
     for (unsigned i = 0; i < MANY; i++)
         assert_true(hears(bench->clients[i], "Occcccccc"));
     finish(bench);
-    assert_in_range(world.callbacks, MANY * STEPS, MANY * (STEPS + 1)); /* and close */
+    assert_int_in_range(world.callbacks, MANY * STEPS, MANY * (STEPS + 1)); /* and close */
     /* One for the messages, one for the end; more where a callback waits for a processor. */
-    assert_in_range(world.batches, 1, BATCHES);
+    assert_int_in_range(world.batches, 1, BATCHES);
     assert_int_equal(world.early, 0);
 }
 
@@ -705,8 +705,8 @@ static void turns_are_equal(void **state)
         }
     } while (most < PACKETS && wait_for(&changed, &until));
     unlock();
-    assert_in_range(most, PACKETS, UINT_MAX);
-    assert_in_range(most - least, 0, APART);
+    assert_int_in_range(most, PACKETS, UINT_MAX);
+    assert_int_in_range(most - least, 0, APART);
     finish(bench);
 }
 
@@ -727,7 +727,7 @@ static void pollers_go_round(void **state)
     for (unsigned total = 0; total < SOURCES * 3;) {
         struct poll_event events[AT_ONCE];
         const int count = poller_wait(poller, events, AT_ONCE, true);
-        assert_in_range(count, 1, AT_ONCE);
+        assert_int_in_range(count, 1, AT_ONCE);
         for (int i = 0; i < count; i++, total++) {
             const uint64_t id = events[i].id;
             assert_int_equal(reports[id]++, total / SOURCES);
