@@ -205,7 +205,7 @@ int server_listen(struct server_object *self, PyObject *connection, int backlog,
     return listen_with(self, connection, &options);
 }
 
-PyDoc_STRVAR(listen_doc, "listen($self, spec, backlog, remove_stale, mode, uid, gid, /)\n--\n\n"
+PyDoc_STRVAR(listen_doc, "listen($self, spec, backlog, remove_stale, replace, mode, uid, gid, /)\n--\n\n"
                          "Bind and listen. mode, uid, gid: None leaves them. Raises milter.error.");
 
 static PyObject *listen_method(struct server_object *self, PyObject *args)
@@ -213,15 +213,18 @@ static PyObject *listen_method(struct server_object *self, PyObject *args)
     PyObject *spec;
     int backlog;
     int remove_stale;
+    int replace;
     PyObject *mode;
     PyObject *uid;
     PyObject *gid;
-    if (!PyArg_ParseTuple(args, "OipOOO", &spec, &backlog, &remove_stale, &mode, &uid, &gid) ||
+    if (!PyArg_ParseTuple(args, "OippOOO", &spec, &backlog, &remove_stale, &replace, &mode, &uid,
+                          &gid) ||
         server_check_process(self) < 0)
         return NULL;
     struct mkit_listen_options options = {
         .backlog = backlog,
         .remove_stale = remove_stale,
+        .replace = replace,
         .set_mode = mode != Py_None,
         .set_owner = uid != Py_None || gid != Py_None,
         .uid = (uid_t)-1,
