@@ -178,7 +178,8 @@ struct runner {
     bool stepped; /* a call of this batch stepped aside */
     struct runner *next_left;
     int64_t left_after; /* milliseconds in its call */
-    bool told;          /* that it was left behind */
+    int left_step;      /* the call's */
+    bool told;          /* that it was left behind, or nobody has to */
     unsigned messages;  /* of the batch, for the statistics */
     unsigned failures;
 };
@@ -286,7 +287,7 @@ void watcher_run(struct mkit_server *server);
 void left_behind(struct mkit_server *server, int64_t now);
 /* Logs one that was left behind and not told yet, without the lock meanwhile. Returns whether there
  * was one. */
-bool left_tell(const struct runner *by);
+bool left_tell(struct runner *by);
 /* The end of a runner that was left behind and has come back. Without the lock. */
 void left_end(struct runner *runner);
 

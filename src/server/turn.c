@@ -18,17 +18,15 @@ enum {
     CURIOUS = 64        /* so many calls; each costs two system calls more */
 };
 
-/* Brackets what may block without end, the program's own functions for example: the watcher then
- * sees to it that others are served meanwhile. */
-static void enter_call(struct runner *runner)
+void turn_enter_call(struct runner *runner)
 {
     const unsigned call = atomic_load_explicit(&runner->call, memory_order_relaxed);
     atomic_store_explicit(&runner->call, call + 1, memory_order_relaxed);
 }
 
-static void leave_call(struct runner *runner)
+void turn_leave_call(struct runner *runner)
 {
-    enter_call(runner); /* it counts at both ends */
+    turn_enter_call(runner); /* it counts at both ends */
 }
 
 /* -------------------------------------------------------------------------------------- aside */
@@ -174,7 +172,7 @@ static void run_session(struct runner *runner, struct conn *conn)
     int result;
     conn->kept_input =
         false; /* here and nowhere else: a turn that does not come here asks nothing */
-    enter_call(runner);
+    turn_enter_call(runner);
     while ((result = mkit_session_next(conn->session, &event)) == MKIT_EVENT) {
         if (event.step == MKIT_EOM)
             output_begin_call(runner, conn);
@@ -187,11 +185,11 @@ static void run_session(struct runner *runner, struct conn *conn)
         (void)mkit_session_answer(conn->session, verdict);
         if (event.step == MKIT_EOM)
             runner->messages++;
-        leave_call(runner);
+        turn_leave_call(runner);
         come_back(runner);
-        enter_call(runner);
+        turn_enter_call(runner);
     }
-    leave_call(runner); /* after the session, which may have a line for the log */
+    turn_leave_call(runner); /* after the session, which may have a line for the log */
     come_back(runner);
     conn->full = result == MKIT_NEED_OUTPUT;
     if (conn->full && mkit_session_keep_input(conn->session) < 0)
@@ -255,10 +253,10 @@ static void end_silent(struct runner *runner, struct conn *conn, bool spoke)
         conn->ending = END_NOT;
         return;
     }
-    enter_call(runner);
+    turn_enter_call(runner);
     server_log(server, conn->session, MKIT_LOG_WARNING, "the MTA was silent for %u s: closed",
                server->options.timeout);
-    leave_call(runner);
+    turn_leave_call(runner);
 }
 
 /* Reads for the whole batch, an equal share of the arena for each. What it has no room for is read
@@ -413,8 +411,8 @@ bool turn_serve(struct runner *runner)
 
 bool turn_tell(struct runner *runner, const char *line)
 {
-    enter_call(runner);
+    turn_enter_call(runner);
     server_log(runner->server, NULL, MKIT_LOG_WARNING, "%s", line);
-    leave_call(runner);
+    turn_leave_call(runner);
     return !atomic_load(&runner->left);
 }
