@@ -494,6 +494,8 @@ struct mkit_server_options {
 struct mkit_listen_options {
     int backlog;       /* 0: the system's largest */
     bool remove_stale; /* unix: remove a socket file that nobody answers on */
+    bool replace;      /* unix: take the path over also from a server that answers there, which
+                          keeps its connections; see mkit_server_retire */
     bool set_mode;     /* unix: chmod to `mode`; else the umask decides */
     mode_t mode;       /* see set_mode */
     bool set_owner;    /* unix: chown to uid and gid, (uid_t)-1 and (gid_t)-1 leave them */
@@ -534,7 +536,8 @@ MKIT_API bool mkit_same_spec(const char *one, const char *other);
 /* Binds and listens: unix:PATH, local:PATH, PATH, inet:PORT[@HOST], inet6:PORT[@HOST], fd:N (sheet
  * 5.2). May be called several times, also while the server runs: it then accepts there at once.
  * Of programs that open the same unix socket at the same time one succeeds: the socket's folder is
- * locked (flock) meanwhile. `options` may be NULL. Returns 0, MKIT_ESPEC, MKIT_ESOCKET (errno is
+ * locked (flock) meanwhile. With `replace` it listens at PATH.new and renames that to PATH: no MTA
+ * finds nobody there. `options` may be NULL. Returns 0, MKIT_ESPEC, MKIT_ESOCKET (errno is
  * set), MKIT_ENOMEM, or MKIT_EBUSY if the server is ending; mkit_server_why says more. */
 MKIT_API int mkit_server_listen(struct mkit_server *server, const char *spec,
                                 const struct mkit_listen_options *options);
@@ -571,7 +574,8 @@ MKIT_API int mkit_server_renew(struct mkit_server *server);
 /* Lets another server take over without a trace: accepts no new connections (those that wait
  * already are taken; the sockets are closed and their paths removed, unless another program has put
  * its own there), and keeps each connection until its MTA ends it, `seconds` at most, 0 for 3600;
- * then drains as mkit_server_stop does. No MTA connects again within an SMTP session: one whose
+ * then drains as mkit_server_stop does. The other server listens first: on the same path, with
+ * mkit_listen_options.replace, or on the same open socket, as fd:N. No MTA connects again within an SMTP session: one whose
  * connection is closed between messages answers its next MAIL with 451. Returns at once; from any
  * thread and callback. */
 MKIT_API void mkit_server_retire(struct mkit_server *server, unsigned seconds);

@@ -123,6 +123,8 @@ class Server:
         it, again and again, so that its MTA waits on (0: never).
     mode, owner, group: of a unix socket; else the umask and the process decide.
     remove_stale: remove a socket file that nobody answers on.
+    replace: take the path of a unix socket over also from a server that answers there. That one
+        keeps its connections until it is stopped or retired; see docs/replacing.md.
     logger: where its lines and the exceptions of its callbacks go; None for the logger "Milter",
         and sys.unraisablehook where the program has set one.
     log_messages: log a line at INFO for each verdict that decides about a message, a recipient or a
@@ -156,6 +158,7 @@ class Server:
         owner: str | int | None = None,
         group: str | int | None = None,
         remove_stale: bool = True,
+        replace: bool = False,
         logger: logging.Logger | None = None,
         log_messages: bool = False,
         limits: Mapping[str, int] | None = None,
@@ -189,7 +192,7 @@ class Server:
             _id("group", group, lambda name: grp.getgrnam(name).gr_gid),
         )
         self._asked = {"owner": owner, "group": group}
-        self._listening = (backlog, remove_stale, mode, *self._owners)
+        self._listening = (backlog, remove_stale, replace, mode, *self._owners)
         self._name = name_of(factory) if name is None else name
         self._logger = logger or logging.getLogger("Milter")
         self._server = milter._Server(
@@ -382,9 +385,9 @@ class Server:
 
         What is left then is drained as by `stop`. MTAs do not connect again within an SMTP session:
         one whose connection a stop has closed between two messages gets 451 for the next. Sendmail
-        keeps an idle session for an hour, Postfix for 300 seconds. Start the other server on the
-        same socket first. Returns at once; from any thread. Raises milter.error for a timeout that
-        is not from 1 to 2147483647.
+        keeps an idle session for an hour, Postfix for 300 seconds. Start the other server first,
+        with replace=True on the same path, or on the same open socket (fd:N). Returns at once; from
+        any thread. Raises milter.error for a timeout that is not from 1 to 2147483647.
         """
         if not 1 <= timeout <= _MOST:
             raise milter.error(f"timeout: {timeout} is not from 1 to {_MOST}")

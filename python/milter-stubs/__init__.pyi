@@ -56,6 +56,7 @@ class _Server:
         spec: str,
         backlog: int,
         remove_stale: bool,
+        replace: bool,
         mode: int | None,
         uid: int | None,
         gid: int | None,

@@ -248,26 +248,30 @@ static int read_id(const struct server_object *self, const char *what, PyObject 
     return 0;
 }
 
-PyDoc_STRVAR(listen_doc, "listen($self, spec, backlog, remove_stale, mode, uid, gid, /)\n--\n\n"
-                         "Bind and listen. mode, uid, gid: None leaves them. Raises milter.error.");
+PyDoc_STRVAR(listen_doc,
+             "listen($self, spec, backlog, remove_stale, replace, mode, uid, gid, /)\n--\n\n"
+             "Bind and listen. mode, uid, gid: None leaves them. Raises milter.error.");
 
 static PyObject *listen_method(struct server_object *self, PyObject *args)
 {
     PyObject *spec;
     int backlog;
     int remove_stale;
+    int replace;
     PyObject *mode;
     PyObject *uid;
     PyObject *gid;
     uint32_t user;
     uint32_t group;
-    if (!PyArg_ParseTuple(args, "OipOOO", &spec, &backlog, &remove_stale, &mode, &uid, &gid) ||
+    if (!PyArg_ParseTuple(args, "OippOOO", &spec, &backlog, &remove_stale, &replace, &mode, &uid,
+                          &gid) ||
         read_id(self, "owner", uid, &user) < 0 || read_id(self, "group", gid, &group) < 0 ||
         server_check_process(self) < 0)
         return NULL;
     struct mkit_listen_options options = {
         .backlog = backlog,
         .remove_stale = remove_stale,
+        .replace = replace,
         .set_mode = mode != Py_None,
         .set_owner = uid != Py_None || gid != Py_None,
         .uid = (uid_t)user,

@@ -8,22 +8,27 @@
 #include "server/server.h"
 #include "server/turn.h"
 
+enum { LINE_MS = 1000 }; /* a line for the log may take so long at the end */
+
 /* Parts with a runner if it is in a call still. Returns whether it was. */
-static bool leave(struct mkit_server *server, struct runner *runner)
+static bool leave(struct mkit_server *server, struct runner *runner, int64_t now)
 {
     struct conn *conn = NULL;
     turn_unload(runner);
     pthread_mutex_lock(&runner->lock);
-    const bool in_call = atomic_load(&runner->call) % 2 == 1;
+    const int step = atomic_load(&runner->step);
+    const bool in_call = atomic_load(&runner->call) % 2 == 1 &&
+                         (step != NO_CALLBACK || now - runner->look.began >= LINE_MS);
     const bool alone = runner->calling ? runner->count == 1 : runner->count == 0;
     if (in_call && alone) {
         conn = runner->calling ? runner->batch[0] : NULL;
         atomic_store(&runner->left, true);
-        runner->told = !conn; /* it was the log that did not return: there is nobody to tell */
     }
     pthread_mutex_unlock(&runner->lock);
     if (!in_call || !alone)
         return false;
+    runner->left_step = step;
+    runner->told = step == NO_CALLBACK; /* the log blocks: a line about it would block as well */
     if (conn) {
         server_remove_conn(server, conn);
         (void)shutdown(conn->fd,
@@ -54,7 +59,7 @@ void left_behind(struct mkit_server *server, int64_t now)
     struct runner **at = &server->runners;
     while (*at) {
         struct runner *runner = *at;
-        if (!runner->active || runner->ended || !leave(server, runner)) {
+        if (!runner->active || runner->ended || !leave(server, runner, now)) {
             at = &runner->next;
             continue;
         }
@@ -66,6 +71,23 @@ void left_behind(struct mkit_server *server, int64_t now)
         poller_wake(server->poller);
 }
 
+/* The line about a runner that was left behind. */
+static void tell(const struct runner *runner)
+{
+    const struct mkit_server *server = runner->server;
+    const struct mkit_filter *filter = server->filter;
+    const struct mkit_session *session = runner->count ? runner->batch[0]->session : NULL;
+    char where[128] = "";
+    if (filter->where)
+        filter->where(filter->data, session, where, sizeof where);
+    server_log(
+        server, session, MKIT_LOG_ERROR,
+        "%s: it has not returned for %lld s: its thread is left behind, its connection closed"
+        "%s%s",
+        mkit_step_name(runner->left_step), (long long)(runner->left_after / 1000),
+        *where ? ": it is at " : "", where);
+}
+
 bool left_tell(struct runner *by)
 {
     struct mkit_server *server = by->server;
@@ -74,19 +96,8 @@ bool left_tell(struct runner *by)
         return false;
     server->untold = runner->next_left;
     pthread_mutex_unlock(&server->lock);
-    const struct mkit_filter *filter = server->filter;
-    const int step = atomic_load(&runner->step);
-    const struct mkit_session *session = runner->count ? runner->batch[0]->session : NULL;
-    char where[128] = "";
-    turn_enter_call(by);
-    if (filter->where)
-        filter->where(filter->data, session, where, sizeof where);
-    const char *what = step == NO_CALLBACK ? "a line for the log" : mkit_step_name(step);
-    server_log(
-        server, session, MKIT_LOG_ERROR,
-        "%s: it has not returned for %lld s: its thread is left behind, its connection closed"
-        "%s%s",
-        what, (long long)(runner->left_after / 1000), *where ? ": it is at " : "", where);
+    turn_enter_call(by); /* the log may block: then this one is left behind as well */
+    tell(runner);
     turn_leave_call(by);
     pthread_mutex_lock(&server->lock);
     if (!atomic_load(&by->left))

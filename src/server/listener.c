@@ -21,6 +21,9 @@ enum {
     LOCK_RETRY_NS = 5000000
 };
 
+/* What is added to a path for a socket that is to replace the one at that path. */
+static const char BESIDE[] = ".new";
+
 static int os_error(struct mkit_server *server, const char *spec, const char *doing)
 {
     int error = errno;
@@ -85,18 +88,28 @@ static void unlock_folder(int fd)
     close(fd);
 }
 
+/* Whether there is a socket at a path. Returns MKIT_ESOCKET if there is something else. */
+static int look_at_path(struct mkit_server *server, const char *text, const char *path, bool *there)
+{
+    struct stat st;
+    *there = lstat(path, &st) == 0;
+    if (!*there)
+        return errno == ENOENT ? 0 : os_error(server, text, "look at the path");
+    if (S_ISSOCK(st.st_mode))
+        return 0;
+    errno = EEXIST;
+    return server_fail(server, MKIT_ESOCKET,
+                       "socket %s: the path exists and is not a socket: remove it", text);
+}
+
 /* Removes a socket file that a program left behind; never anything else. */
 static int remove_stale(struct mkit_server *server, const char *text, const struct spec *spec)
 {
     const char *path = spec->address.un.sun_path;
-    struct stat st;
-    if (lstat(path, &st) < 0)
-        return errno == ENOENT ? 0 : os_error(server, text, "look at the path");
-    if (!S_ISSOCK(st.st_mode)) {
-        errno = EEXIST;
-        return server_fail(server, MKIT_ESOCKET,
-                           "socket %s: the path exists and is not a socket: remove it", text);
-    }
+    bool there;
+    int error = look_at_path(server, text, path, &there);
+    if (error || !there)
+        return error;
     if (is_answered(&spec->address.un)) {
         errno = EADDRINUSE;
         return server_fail(server, MKIT_ESOCKET,
@@ -145,28 +158,58 @@ static int set_access(struct mkit_server *server, const char *text, const char *
     return 0;
 }
 
-/* With the folder locked. */
+/* Binds at a path where nothing is, and listens. With the folder locked. */
 static int bind_unix(struct mkit_server *server, const char *text, const struct spec *spec,
                      const struct mkit_listen_options *options, struct listener *listener)
 {
-    int error = options->remove_stale ? remove_stale(server, text, spec) : 0;
-    if (error)
-        return error;
     /* Linux gives the file no more than the socket's own mode; who the owner is comes later. */
     if (options->set_mode)
         (void)fchmod(listener->fd, options->set_owner ? options->mode & S_IRWXU : options->mode);
     if (bind(listener->fd, &spec->address.sa, spec->len) < 0)
         return os_error(server, text, "bind");
     note_path(listener, spec);
-    error = set_access(server, text, spec->address.un.sun_path, options);
+    int error = set_access(server, text, spec->address.un.sun_path, options);
     return error ? error : start_listening(server, text, listener->fd, options->backlog);
+}
+
+/* Takes a path over from whoever answers there: listens under a name beside it, then renames that
+ * file over the old one, so that at each moment somebody answers. With the folder locked. */
+static int replace_unix(struct mkit_server *server, const char *text, const struct spec *spec,
+                        const struct mkit_listen_options *options, struct listener *listener)
+{
+    const char *path = spec->address.un.sun_path;
+    struct spec beside = *spec;
+    char *name = beside.address.un.sun_path;
+    const size_t len = strlen(path);
+    bool there;
+    if (len + sizeof BESIDE > sizeof spec->address.un.sun_path)
+        return server_fail(server, MKIT_ESOCKET,
+                           "socket %s: the path is too long to be replaced: make it %zu bytes at "
+                           "most",
+                           text, sizeof spec->address.un.sun_path - sizeof BESIDE);
+    memcpy(name + len, BESIDE, sizeof BESIDE);
+    beside.len = (socklen_t)sizeof beside.address.un;
+    int error = look_at_path(server, text, path, &there);
+    if (!error)
+        error = remove_stale(server, text, &beside);
+    if (!error)
+        error = bind_unix(server, text, &beside, options, listener);
+    if (error)
+        return error;
+    if (rename(name, path) < 0)
+        return os_error(server, text, "replace the file");
+    listener->path = spec->address.un;
+    return 0;
 }
 
 static int open_unix(struct mkit_server *server, const char *text, const struct spec *spec,
                      const struct mkit_listen_options *options, struct listener *listener)
 {
     int folder = lock_folder(&spec->address.un);
-    int error = bind_unix(server, text, spec, options, listener);
+    int error = options->remove_stale && !options->replace ? remove_stale(server, text, spec) : 0;
+    if (!error)
+        error =
+            (options->replace ? replace_unix : bind_unix)(server, text, spec, options, listener);
     if (error) {
         int saved = errno;
         remove_path(listener);
@@ -206,6 +249,13 @@ static int open_listener(struct mkit_server *server, const char *text, const str
                          const struct mkit_listen_options *options, struct listener *listener)
 {
     listener->inherited = spec->fd;
+    if (options->replace && (spec->fd >= 0 || spec->address.sa.sa_family != AF_UNIX)) {
+        errno = EINVAL;
+        return server_fail(server, MKIT_ESOCKET,
+                           "socket %s: only the path of a unix socket can be replaced: let both "
+                           "servers share one open socket as fd:N",
+                           text);
+    }
     if (spec->fd >= 0) {
         int error = take_socket(server, text, spec->fd, &listener->fd);
         return error ? error : start_listening(server, text, listener->fd, options->backlog);
@@ -338,6 +388,7 @@ int mkit_server_address(struct mkit_server *server, size_t index, char *text, si
 {
     union {
         struct sockaddr sa;
+        struct sockaddr_un un;
         struct sockaddr_storage storage;
     } address = {0};
     socklen_t len = sizeof address;
@@ -346,6 +397,8 @@ int mkit_server_address(struct mkit_server *server, size_t index, char *text, si
     while (listener && index--)
         listener = listener->next;
     bool known = listener && getsockname(listener->fd, &address.sa, &len) == 0;
+    if (known && listener->unlink_at_end) /* it may have been renamed since it was bound */
+        address.un = listener->path;
     const int descriptor = !known                    ? -1
                            : listener->inherited < 0 ? listener->fd
                                                      : listener->inherited;

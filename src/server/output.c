@@ -206,7 +206,8 @@ int64_t output_look(struct mkit_server *server, int64_t now)
 {
     int64_t next = INT64_MAX;
     for (struct runner *runner = server->runners; runner; runner = runner->next) {
-        if (!runner->active || !runner->count)
+        const bool in_call = atomic_load_explicit(&runner->call, memory_order_relaxed) % 2 == 1;
+        if (!runner->active || (!runner->count && !in_call))
             continue;
         const int64_t at = look_after(runner, now);
         const int64_t deadline = deadline_look(runner, now);

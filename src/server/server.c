@@ -309,7 +309,6 @@ static void finish(struct mkit_server *server)
 {
     pthread_mutex_lock(&server->lock);
     server->finishing = true;
-    limits_check(server, server_now(), true);
     if (server->poller)
         poller_wake(server->poller);
     runners_wake(server);

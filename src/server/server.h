@@ -199,6 +199,7 @@ struct runner {
     struct mkit_session *parted; /* of the call, whose connection goes on without it */
     struct runner *next_left;
     int64_t left_after; /* milliseconds in its call */
+    int left_step;      /* the call's */
     bool told;          /* that it was left behind, or there is nothing to tell */
     unsigned messages;  /* of the batch, for the statistics */
     unsigned failures;

@@ -256,7 +256,8 @@ static int check_interval(const struct mkit_server *server)
 static void check_clock(struct mkit_server *server, int64_t *next_check)
 {
     const int64_t now = server_now();
-    limits_check(server, now, false);
+    /* At the end no line is left for later. */
+    limits_check(server, now, server->state > SERVER_RUNNING && !server->stats.open);
     if (now >= *next_check) {
         end_idle(server, END_SILENT, is_silent, now - (int64_t)server->options.timeout * 1000);
         *next_check = now + check_interval(server);
@@ -275,10 +276,12 @@ static void check_clock(struct mkit_server *server, int64_t *next_check)
     }
 }
 
-/* Whether nothing is left to be done, nor anybody in a call: the program's log may be one. */
+/* Whether nothing is left to be done or told, nor anybody in a call: the program's log may be one.
+ */
 static bool is_finished(const struct mkit_server *server)
 {
-    if (server->state <= SERVER_RUNNING || server->stats.open || server->untold)
+    if (server->state <= SERVER_RUNNING || server->stats.open || server->untold ||
+        server->notices_due)
         return false;
     for (const struct runner *runner = server->runners; runner; runner = runner->next)
         if (atomic_load(&runner->call) % 2 == 1)
