@@ -1,5 +1,7 @@
 """Marks mail from outside: a tag in front of its subject, and a header for the rules of readers."""
 
+import re
+
 import Milter
 from Milter.utils import parse_header
 
@@ -9,6 +11,8 @@ HEADER = "X-External"
 # What a header that is sent back may not have in it, though hostile ones do: an MTA could take a
 # lone CR as the end of the line.
 CLEAN = str.maketrans("\0\r", "  ")
+# Nor a line of white space alone: it could be taken for the end of the headers.
+BLANK_LINE = re.compile(r"\n[ \t]*(?=\n|\Z)")
 
 
 class TagHeader(Milter.Base):
@@ -40,7 +44,8 @@ class TagHeader(Milter.Base):
             # A reply brings the tag back, maybe in an encoded word. What is not ASCII stays as it
             # is, encoded: the tag stands in front of it.
             if TAG not in parse_header(subject):
-                self.chgheader("Subject", index, f"{TAG} {subject.translate(CLEAN)}")
+                value = f"{TAG} {subject.translate(CLEAN)}"
+                self.chgheader("Subject", index, BLANK_LINE.sub("", value))
         if not self.subjects:
             self.addheader("Subject", TAG)
         return Milter.CONTINUE

@@ -260,7 +260,7 @@ def parseaddr(t: str) -> tuple[str, str]:
     >>> parseaddr('ann@example.org, bob@example.net')
     ('', '')
     """
-    pieces = _pieces(t)
+    pieces = _pieces(str(t))  # a Header of the package `email` too
     shape = "".join(kind for kind, _ in pieces)
     if group := _LIST.fullmatch(shape):
         pieces, shape = pieces[group.start(1) : group.end(1)], group[1]

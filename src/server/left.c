@@ -23,12 +23,12 @@ static bool leave(struct mkit_server *server, struct runner *runner, int64_t now
     if (in_call && alone) {
         conn = runner->calling ? runner->batch[0] : NULL;
         atomic_store(&runner->left, true);
+        runner->told = !conn && step == NO_CALLBACK; /* there is nobody to tell of */
     }
     pthread_mutex_unlock(&runner->lock);
     if (!in_call || !alone)
         return false;
     runner->left_step = step;
-    runner->told = step == NO_CALLBACK; /* the log blocks: a line about it would block as well */
     if (conn) {
         server_remove_conn(server, conn);
         (void)shutdown(conn->fd,
@@ -77,6 +77,8 @@ static void tell(const struct runner *runner)
     const struct mkit_server *server = runner->server;
     const struct mkit_filter *filter = server->filter;
     const struct mkit_session *session = runner->count ? runner->batch[0]->session : NULL;
+    const char *what =
+        runner->left_step == NO_CALLBACK ? "a line for the log" : mkit_step_name(runner->left_step);
     char where[128] = "";
     if (filter->where)
         filter->where(filter->data, session, where, sizeof where);
@@ -84,8 +86,7 @@ static void tell(const struct runner *runner)
         server, session, MKIT_LOG_ERROR,
         "%s: it has not returned for %lld s: its thread is left behind, its connection closed"
         "%s%s",
-        mkit_step_name(runner->left_step), (long long)(runner->left_after / 1000),
-        *where ? ": it is at " : "", where);
+        what, (long long)(runner->left_after / 1000), *where ? ": it is at " : "", where);
 }
 
 bool left_tell(struct runner *by)

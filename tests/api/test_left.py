@@ -329,7 +329,7 @@ def test_the_testing_mta_abandons(hanging: type[Filter]) -> None:
         assert "hello returns" not in hanging.seen
 
 
-# ------------------------------------------------------------------------------- the log, at the end
+# ------------------------------------------------------------------------------ the log, at the end
 
 
 class Blocking(logging.Handler):

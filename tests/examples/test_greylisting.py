@@ -99,7 +99,7 @@ def test_the_list_is_cleaned(
         return {row[0] for row in example.GREYLIST.conn.execute("select sender from greylist")}
 
     mta.send(MESSAGE, "old@example.net", client=CLIENT)
-    later.seconds = 7 * 3600  # past grey_expire
+    later.seconds = 40 * 86400  # past grey_retain
     mta.send(MESSAGE, "new@example.net", client=CLIENT)
     assert senders() == {"<old@example.net>", "<new@example.net>"}
     monkeypatch.setattr(example, "CLEANING", -1)

@@ -70,6 +70,7 @@ class _Served(Link):
         logger = logging.Logger("Milter")
         logger.parent = logging.getLogger("Milter")
         logger.addHandler(_Catching(self.raised))
+        self._logger = logger
         settings = {"name": name_of(factory), "logger": logger, **options}
         try:
             self._server = Server(self._factory, None, **settings)
@@ -85,17 +86,21 @@ class _Served(Link):
     def filter(self) -> Any:
         return self._factory.made
 
+    def _abandon(self) -> None:
+        self._logger.disabled = True  # the session has its own word for what is left behind
+        self._server.abandon()
+
     def drop(self) -> None:
         super().drop()
-        self._server.abandon()
+        self._abandon()
 
     def end(self, timeout: float) -> bool:
         super().drop()
         self._server.stop()
-        if self._server.join(timeout):
-            return True
-        self._server.abandon()  # its thread is in a callback, and ends with that
-        return False
+        if not self._server.join(timeout):
+            self._abandon()  # its thread is in a callback, and ends with that
+            return False
+        return not self._server.stats.left
 
 
 class _Catching(logging.Handler):
