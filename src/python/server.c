@@ -205,8 +205,9 @@ int server_listen(struct server_object *self, PyObject *connection, int backlog,
     return listen_with(self, connection, &options);
 }
 
-PyDoc_STRVAR(listen_doc, "listen($self, spec, backlog, remove_stale, replace, mode, uid, gid, /)\n--\n\n"
-                         "Bind and listen. mode, uid, gid: None leaves them. Raises milter.error.");
+PyDoc_STRVAR(listen_doc,
+             "listen($self, spec, backlog, remove_stale, replace, mode, uid, gid, /)\n--\n\n"
+             "Bind and listen. mode, uid, gid: None leaves them. Raises milter.error.");
 
 static PyObject *listen_method(struct server_object *self, PyObject *args)
 {

@@ -208,7 +208,8 @@ static int open_unix(struct mkit_server *server, const char *text, const struct 
     int folder = lock_folder(&spec->address.un);
     int error = options->remove_stale && !options->replace ? remove_stale(server, text, spec) : 0;
     if (!error)
-        error = (options->replace ? replace_unix : bind_unix)(server, text, spec, options, listener);
+        error =
+            (options->replace ? replace_unix : bind_unix)(server, text, spec, options, listener);
     if (error) {
         int saved = errno;
         remove_path(listener);

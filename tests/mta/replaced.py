@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from typing import ClassVar
 
 import Milter
 import milter
@@ -26,7 +27,7 @@ class Filter(Milter.Base):
     """Counts messages; `number` is the server's."""
 
     number = 0
-    messages: Counter[int] = Counter()
+    messages: ClassVar[Counter[int]] = Counter()
 
     def eom(self) -> int:
         self.messages[self.number] += 1
@@ -150,8 +151,8 @@ def replace_under_load(mta: Mta, kind: str, times: int) -> str:
     assert not load.bad, load.bad[0]
     assert Filter.messages.total() == load.taken
     return (
-        f"{mta.name} {kind}: {times} replacements, {load.sessions} sessions, {load.taken} messages, "
-        f"0 refused; {most} servers at most at a time"
+        f"{mta.name} {kind}: {times} replacements, {load.sessions} sessions, "
+        f"{load.taken} messages, 0 refused; {most} servers at most at a time"
     )
 
 
