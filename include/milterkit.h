@@ -575,9 +575,9 @@ MKIT_API int mkit_server_renew(struct mkit_server *server);
  * already are taken; the sockets are closed and their paths removed, unless another program has put
  * its own there), and keeps each connection until its MTA ends it, `seconds` at most, 0 for 3600;
  * then drains as mkit_server_stop does. The other server listens first: on the same path, with
- * mkit_listen_options.replace, or on the same open socket, as fd:N. No MTA connects again within an SMTP session: one whose
- * connection is closed between messages answers its next MAIL with 451. Returns at once; from any
- * thread and callback. */
+ * mkit_listen_options.replace, or on the same open socket, as fd:N. No MTA connects again within an
+ * SMTP session: one whose connection is closed between messages answers its next MAIL with 451.
+ * Returns at once; from any thread and callback. */
 MKIT_API void mkit_server_retire(struct mkit_server *server, unsigned seconds);
 
 /* Ends a server gracefully: no new connections (the sockets are closed and their paths removed, for

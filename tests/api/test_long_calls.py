@@ -3,6 +3,10 @@ and bodies that a slow MTA makes wait."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,8 +22,11 @@ import milter
 import pytest
 from Milter.testing import MTA
 
+from . import procfs
 from .conftest import Program, start_program
 from .mta import DEADLINE, Mta
+from .test_server import connect_to
+from .test_server_life import LOOPBACK
 
 SOON = 0.02  # seconds between progress
 
@@ -284,3 +291,165 @@ def test_a_body_for_an_mta_that_never_reads(held: type[Filter]) -> None:
             pass
     assert held.asked == ["the MTA did not answer in time"]
     assert server.stats.open == 0
+
+
+# ------------------------------------------------------ what must not hold other connections up
+
+
+def test_progress_while_the_interpreter_is_kept(tmp_path: Path) -> None:
+    """One callback in C keeps the interpreter's lock, then a signal comes for Python's main thread,
+    which waits for that lock too: the MTA of another callback still gets progress."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    program: Program = start_program(
+        "ours-fast",
+        tmp_path / "program",
+        f"""
+        import ctypes, signal
+
+        BLOCK = b'''
+            echo '{{"tuple": ["keeps"]}}' >> "$RECORD"
+            cat "$PIPE" > /dev/null
+            echo '{{"tuple": ["releases"]}}' >> "$RECORD"
+        '''
+
+        class Filter(Milter.Base):
+            def hello(self, name):
+                ctypes.PyDLL(None).system(BLOCK)  # one call, in which nothing is released
+                return Milter.CONTINUE
+            def eom(self):
+                go.wait()
+                return Milter.CONTINUE
+
+        def handler(number, frame):
+            record("signal")
+            go.set()
+
+        go = threading.Event()
+        signal.signal(signal.SIGUSR1, handler)
+        run(Filter, progress={SOON})
+        """,
+        PIPE=str(pipe),
+    )
+    pid = program.process.pid
+    try:
+        mta, keeping = program.connect(), program.connect()
+        for each in (mta, keeping):
+            each.negotiate()
+        mta.mail()
+        mta.send("E")
+        assert mta.receive() == ("p", b"")
+        keeping.send("H", b"me\0")
+        program.await_step("keeps")
+        with pipe.open("wb"):
+            sleeps = procfs.sleeps(pid)[pid]
+            program.signal(signal.SIGUSR1)
+            program.until(lambda: procfs.sleeps(pid)[pid] > sleeps)  # it has woken, and waits
+            assert [mta.receive() for _ in range(20)] == [("p", b"")] * 20
+            assert program.steps() == ["keeps"]
+        assert keeping.receive() == ("c", b"")
+        packets = [mta.receive()]
+        while packets[-1][0] == "p":
+            packets.append(mta.receive())
+        assert packets[-1] == ("c", b"")
+        assert program.steps() == ["keeps", "releases", "signal"]
+    finally:
+        program.finish()
+
+
+class FullPipe(logging.Handler):
+    """Writes to a pipe that is full and that nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = None  # each line blocks by itself
+        self.inside = threading.Event()
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while os.write(self.writer, bytes(4096)):
+                pass
+        os.set_blocking(self.writer, True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.inside.set()
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.writer, self.format(record).encode())
+
+    def unblock(self) -> None:
+        """Lets what waits go on, and what is to come."""
+        if self.reader >= 0:
+            os.close(self.reader)
+        self.reader = -1
+
+    @contextlib.contextmanager
+    def unblocking(self) -> Iterator[None]:
+        """Unblocks it at the latest when this is left, so that its server can end."""
+        try:
+            yield
+        finally:
+            self.unblock()
+
+
+@pytest.fixture
+def full_pipe() -> Iterator[FullPipe]:
+    """A handler that blocks until the test lets it go on."""
+    handler = FullPipe()
+    yield handler
+    os.close(handler.writer)
+
+
+@pytest.mark.parametrize(
+    ("what", "max_threads"),
+    [
+        ("an exception", 2),  # its line is a part of the callback, which takes one thread
+        ("a packet out of order", 1),
+        ("a refused connection", 1),
+    ],
+)
+def test_a_log_that_blocks(
+    full_pipe: FullPipe, monkeypatch: pytest.MonkeyPatch, what: str, max_threads: int
+) -> None:
+    """It holds up the connection that the line is about, and no other one."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # exceptions are lines
+
+    class Raising(Milter.Base):
+        def hello(self, name: str) -> int:
+            if name == "raise":
+                raise ValueError
+            return milter.CONTINUE
+
+        def envrcpt(self, to: str, *params: str) -> int:
+            return milter.CONTINUE
+
+    logger = logging.Logger("full", logging.INFO)
+    logger.addHandler(full_pipe)
+    limit = 2 if what == "a refused connection" else 0
+    with (
+        Milter.Server(
+            Raising, LOOPBACK, logger=logger, max_threads=max_threads, max_connections=limit
+        ) as server,
+        connect_to(server) as own,
+        connect_to(server) as other,
+        full_pipe.unblocking(),
+    ):
+        for each in (own, other):
+            each.negotiate()
+        if what == "an exception":
+            own.send("H", b"raise\0")
+        elif what == "a packet out of order":
+            assert own.mail() == "c"
+            own.send("E")  # without a recipient
+        else:
+            with connect_to(server) as refused:
+                assert refused.is_closed()
+        assert full_pipe.inside.wait(DEADLINE)
+        for _ in range(10):
+            assert other.helo() == "c"
+            assert other.mail() == "c"
+            assert other.rcpt() == "c"
+            assert other.eom() == [("c", b"")]
+        full_pipe.unblock()
+        if what == "an exception":
+            assert own.receive()[0] in "ty"
+        assert own.helo() == "c"
