@@ -325,12 +325,12 @@ class Server:
         self._server.renew()
         self.open()
         self._raised = None
-        self._tell_start()
         thread = threading.Thread(
             target=self._serve_in_thread, name=f"milter {self._socket or ''}".strip(), daemon=True
         )
         thread.start()
         self._thread = thread
+        self._tell_start()
         return self
 
     def _serve_in_thread(self) -> None:

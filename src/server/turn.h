@@ -11,11 +11,6 @@ void turn_take(struct runner *runner);
  * has gone on without this runner meanwhile. */
 bool turn_serve(struct runner *runner);
 
-/* Brackets what may block without end, the program's own functions for example: the watcher then
- * sees to it that others are served meanwhile. Without the lock. */
-void turn_enter_call(struct runner *runner);
-void turn_leave_call(struct runner *runner);
-
 /* Logs a line that concerns no connection, as a call. Without the lock. Returns as turn_serve. */
 bool turn_tell(struct runner *runner, const char *line);
 

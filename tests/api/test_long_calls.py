@@ -422,7 +422,7 @@ def test_a_log_that_blocks(
         def envrcpt(self, to: str, *params: str) -> int:
             return milter.CONTINUE
 
-    logger = logging.Logger("full", logging.INFO)
+    logger = logging.Logger("full", logging.WARNING)
     logger.addHandler(full_pipe)
     limit = 2 if what == "a refused connection" else 0
     with (
