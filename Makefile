@@ -74,7 +74,7 @@ SANITIZED = LD_PRELOAD='$(call CC_FILE,libasan.so) $(call CC_FILE,libubsan.so)' 
 valgrind: needs-test $(VENV)/tools
 	@$(NEEDS) valgrind
 	@$(call SETUP,build/unit,$(FOR_UNIT))
-	@meson test -C build/unit --print-errorlogs --no-suite server --no-suite cost --no-suite bench -t 20 \
+	@meson test -C build/unit --print-errorlogs --no-suite server --no-suite cost --no-suite bench --no-suite model -t 20 \
 		--wrap='valgrind --quiet --error-exitcode=9 --leak-check=full'
 
 # The tests in C on other machines: musl, 32 bits with times of 64, big-endian numbers; with cmocka 2.

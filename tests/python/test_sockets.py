@@ -35,7 +35,7 @@ def as_the_engine_has_it(spec: str) -> str | None:
         drain=-1, max_connections=0, max_threads=0, progress=-1, grace=-1, deadline=0,
     )  # fmt: skip
     try:
-        server.listen(spec, 0, True, None, None, None)
+        server.listen(spec, 0, True, False, None, None, None)
     except milter.error as error:
         return None if str(error).startswith("socket specification ") else "it cannot be opened"
     address = server.address(0)
@@ -153,7 +153,7 @@ def test_numbers_that_no_user_has(tmp_path: Path, which: str, number: int | str)
     server = Milter.Server(Milter.Base, f"unix:{tmp_path}/s")._server
     ids = [int(number), None] if which == "owner" else [None, int(number)]
     with pytest.raises(milter.error, match=f"^{which}: {number} is not from 0 to 4294967294"):
-        server.listen(f"unix:{tmp_path}/s", 0, True, None, *ids)
+        server.listen(f"unix:{tmp_path}/s", 0, True, False, None, *ids)
     assert not (tmp_path / "s").exists()
 
 
