@@ -77,8 +77,9 @@ static void tell(const struct runner *runner)
     const struct mkit_server *server = runner->server;
     const struct mkit_filter *filter = server->filter;
     const struct mkit_session *session = runner->count ? runner->batch[0]->session : NULL;
-    const char *what =
-        runner->left_step == NO_CALLBACK ? "a line for the log" : mkit_step_name(runner->left_step);
+    const char *what = runner->left_step == NO_CALLBACK
+                           ? "a line for the log"
+                           : mkit_step_name((enum mkit_step)runner->left_step);
     char where[128] = "";
     if (filter->where)
         filter->where(filter->data, session, where, sizeof where);
