@@ -143,7 +143,7 @@ static void nothing_is_forgotten(void **state)
         print_message("%s, %s: %zu states, %zu ends\n", rows[i / 2].name, pollers[setting.poller],
                       extent.states, extent.ends);
         assert_string_equal(wrong ? wrong : "", "");
-        assert_in_range(extent.ends, 1, extent.states);
+        assert_int_in_range(extent.ends, 1, extent.states);
     }
 }
 

@@ -357,7 +357,7 @@ static void compute(struct scene *scene, unsigned busy)
     for (unsigned i = 0; i < busy; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
     assert_false(waited);
-    assert_in_range(atomic_load(&seen.started), 1, 2);
+    assert_int_in_range(atomic_load(&seen.started), 1, 2);
     mkit_server_abort(scene->server);
     scene_join(scene);
 }

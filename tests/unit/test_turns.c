@@ -42,7 +42,7 @@ static void make_room(struct bench *bench)
     while (bench->junk) {
         const size_t most = bench->junk < sizeof bytes ? bench->junk : sizeof bytes;
         const ssize_t got = recv(bench->clients[0], bytes, most, 0);
-        assert_in_range(got, 1, most);
+        assert_int_in_range(got, 1, most);
         bench->junk -= (size_t)got;
     }
 }
