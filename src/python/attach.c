@@ -111,6 +111,8 @@ void attach_log(void *data, int level, const struct mkit_session *session, const
 void attach_where(void *data, const struct mkit_session *session, char *text, size_t size)
 {
     attach(data);
-    report_where(session, text, size);
+    if (report_wants(data,
+                     MKIT_LOG_ERROR)) /* a frame that is looked at stays as long as its thread */
+        report_where(session, text, size);
     detach(data);
 }

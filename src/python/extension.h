@@ -152,8 +152,8 @@ void report_exception(const struct server_object *server, const struct mkit_sess
                       const char *step);
 /* Says where the callback of a session stands: file, line and function. */
 void report_where(const struct mkit_session *session, char *text, size_t size);
-/* Whether the logger lets debug lines through now. */
-bool report_wants_debug(const struct server_object *server);
+/* Whether the logger lets lines of this level, the engine's number, through now. */
+bool report_wants(const struct server_object *server, int level);
 void report_line(const struct server_object *server, const struct mkit_session *session, int level,
                  const char *line);
 /* The exception that is set, as an object, cleared. */

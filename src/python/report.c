@@ -85,10 +85,10 @@ static PyObject *logger_of(const struct server_object *server)
     return server->logger ? server->logger : server->state->logger;
 }
 
-bool report_wants_debug(const struct server_object *server)
+bool report_wants(const struct server_object *server, int level)
 {
     PyObject *enabled =
-        PyObject_CallMethod(logger_of(server), "isEnabledFor", "l", python_level(MKIT_LOG_DEBUG));
+        PyObject_CallMethod(logger_of(server), "isEnabledFor", "l", python_level(level));
     const int wants = enabled ? PyObject_IsTrue(enabled) : -1;
     if (wants < 0)
         PyErr_WriteUnraisable(NULL);

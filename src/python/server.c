@@ -416,7 +416,7 @@ PyObject *server_run(struct server_object *self, int (*open)(struct server_objec
     if (self->uses_module)
         copy_module(self);
     set_steps(self);
-    self->filter.log_level = report_wants_debug(self) ? MKIT_LOG_DEBUG : MKIT_LOG_INFO;
+    self->filter.log_level = report_wants(self, MKIT_LOG_DEBUG) ? MKIT_LOG_DEBUG : MKIT_LOG_INFO;
     self->process = getpid();
     int error = 0;
     Py_INCREF(self);
