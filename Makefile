@@ -54,7 +54,8 @@ sanitize: needs-test $(VENV)/tools
 # out are whole programs, many of which fork (in one of them LeakSanitizer's own tracer crashes), what
 # needs the package as it is installed, what measures costs and memory, and what compares with the
 # older package, which would get these modules; and callbacks that are left behind, which keep what
-# they use on purpose.
+# they use on purpose (`hangs`, `behind`); and one that gives up root, as whom the checker cannot look for
+# leaks (`may_not_be_set`).
 WHOLE := tests/api/test_left.py tests/python/test_send.py tests/api/test_programs.py tests/api/test_quirks.py \
 	tests/api/test_server_life.py tests/api/test_costs.py tests/python/test_functions.py tests/python/test_pages.py \
 	tests/python/test_pytest_plugin.py tests/python/test_systemd_page.py
